@@ -1,0 +1,131 @@
+"""What a bot is: it reads a turn and returns what to do. It cannot send, store or fetch anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from models.client import Chunk as Chunk  # noqa: PLC0414 - bots speak of it, models own it
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+
+    from bots.conversation import Turn
+    from policies.decide import Request, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The answer so far, whole, while it is being written. Shown if it takes long, never kept."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The model is busy: `position` conversations are before this one. Shown after a few seconds."""
+
+    position: int
+
+
+class Forget(StrEnum):
+    """What a person asked to erase from this place."""
+
+    MINE = "mine"
+    ROOM = "room"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The turn goes on when somebody replies to what it said, or at `until` (ms since the epoch).
+
+    `state` is kept and handed to the turn that continues (`Turn.waited`); JSON values only.
+    """
+
+    until: int
+    state: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a turn ends: the words (Markdown; empty for silence) and what else becomes true with them.
+
+    `notice` is for words that are not an answer. `features` (sizes, counts, seconds; never text)
+    are kept with the verdict. `forget` is applied in the transaction that settles the turn.
+    """
+
+    text: str
+    notice: bool = False
+    forget: Forget | None = None
+    wait: Wait | None = None
+    features: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What was decided about one message, for `!why`. `text` of the message is never part of it."""
+
+    state: str
+    verdict: Verdict | None
+    outcome: str | None
+    deliveries: tuple[str, ...] = ()
+    possible_duplicates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `!status` tells: the model in use, how much waits, what is kept and for how long."""
+
+    version: str
+    model: str
+    model_is_bundled: bool
+    model_ready: bool
+    pending: int
+    running: int
+    undelivered: int
+    parked: int
+    sealed: int
+    retention_days: int
+    encrypted: bool
+
+
+class Tools(Protocol):
+    """What a bot may ask of the bridge while it thinks."""
+
+    async def may(self, request: Request) -> Verdict:
+        """Ask the policy of this place."""
+        ...
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> AsyncIterator[Chunk]:
+        """Stream an answer of the chat model to OpenAI-shaped `messages`.
+
+        Raises `models.client.ModelError` (its four families are in that module).
+        """
+        ...
+
+    async def count_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
+        """Tokens that `messages` take as a prompt of the chat model, template included."""
+        ...
+
+    async def context_size(self) -> int:
+        """Tokens that prompt and answer may take together."""
+        ...
+
+    async def decided(self, event_id: str) -> Decided | None:
+        """What was decided about a message of this place, or None if it is not known."""
+        ...
+
+    async def status(self) -> Status:
+        """How the house is doing."""
+        ...
+
+
+class Bot(Protocol):
+    """One voice of Hearth."""
+
+    name: str
+
+    def reply(self, turn: Turn, tools: Tools) -> AsyncGenerator[Draft | Waiting | Reply]:
+        """Yield drafts while thinking, then exactly one `Reply`, last."""
+        ...

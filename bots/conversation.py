@@ -1,0 +1,185 @@
+"""The nouns that every part of Hearth speaks: places, people, messages, turns, actions.
+
+Standard library only, frozen, no behaviour beyond derivation: a platform fills them in, a bot
+reads them, the journal stores them. Times are milliseconds since the Unix epoch, as given by
+the server that saw the event; ids are opaque strings of the platform.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+HEARTH_NS = uuid.UUID("6f1d2f0c-3d0b-5a51-9c0e-8e7f5c1b2a90")
+"""Namespace of every action key (RFC 9562, version 5). Changing it would answer everything twice."""
+
+
+class PlaceKind(StrEnum):
+    """Whether a place is a conversation of two or a room of many."""
+
+    DIRECT = "direct"
+    GROUP = "group"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where people talk: a Matrix room, a Mastodon thread, the terminal.
+
+    `account` is the bot's own address there; (`account`, `id`) is unique.
+    """
+
+    account: str
+    id: str
+    kind: PlaceKind = PlaceKind.GROUP
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody in a place, by full address, with the name shown there and the power held there."""
+
+    id: str
+    name: str = ""
+    power: int = 0
+    is_bot: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The name to call this person by."""
+        return self.name or self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with a message; `source` is what the platform needs to fetch it."""
+
+    source: str
+    media_type: str = ""
+    size: int | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What somebody said, as its latest edit has it. `own` marks what the bot itself said."""
+
+    id: str
+    sender: Person
+    text: str
+    sent_at: int = 0
+    thread: str | None = None
+    reply_to: str | None = None
+    own: bool = False
+    attachments: tuple[Attachment, ...] = ()
+
+
+class TurnKind(StrEnum):
+    """Why a bot is asked to speak."""
+
+    MESSAGE = "message"
+    """Somebody said something to us."""
+    REVISION = "revision"
+    """A question that was already answered has been edited."""
+    WELCOME = "welcome"
+    """We joined a place: say what is read, what is kept, how to stop it."""
+    ANSWERED = "answered"
+    """What a waiting turn waited for has arrived."""
+    DEADLINE = "deadline"
+    """What a waiting turn waited for has not arrived in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message that we owe a decision, with what is known as of that message.
+
+    `context` is what was said before it, oldest first. `waited` is the state that a waiting turn
+    left for the turn that continues it.
+    """
+
+    id: int
+    kind: TurnKind
+    place: Place
+    cause: str
+    message: Message
+    bot: str
+    context: tuple[Message, ...] = ()
+    waited: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def asker(self) -> Person:
+        """Who is owed the answer."""
+        return self.message.sender
+
+
+# -- actions ---------------------------------------------------------------------------------------
+
+
+class Role(StrEnum):
+    """What an action is for. Part of its key, so the values never change."""
+
+    ANSWER = "answer"
+    FINAL = "final"
+    REDACT = "redact"
+    NOTICE = "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Say `text` (Markdown) in the place; `mentions` are the addresses to notify, and nobody else.
+
+    `notice` marks words that ask for no attention (progress, errors); answers are not notices,
+    because push rules suppress those (Matrix `.m.rule.suppress_notices`).
+    """
+
+    kind: ClassVar[str] = "say"
+    text: str
+    reply_to: str | None = None
+    thread: str | None = None
+    mentions: tuple[str, ...] = ()
+    notice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Revise:
+    """Replace what the action `target` (a key) said by `text`, in the same event."""
+
+    kind: ClassVar[str] = "revise"
+    target: str
+    text: str
+    mentions: tuple[str, ...] = ()
+    notice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Redact:
+    """Take back what the action `target` (a key) said."""
+
+    kind: ClassVar[str] = "redact"
+    target: str
+    reason: str = ""
+
+
+Action = Say | Revise | Redact
+ACTIONS: dict[str, type[Say | Revise | Redact]] = {cls.kind: cls for cls in (Say, Revise, Redact)}
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """An action with the role and index that make its key."""
+
+    action: Action
+    role: Role
+    index: int = 0
+
+
+def action_key(account: str, place: str, bot: str, cause: str, role: Role, index: int) -> str:
+    """The key of an action, derived from what caused it and from nothing else.
+
+    The same cause always gives the same key, so a server that remembers keys (Matrix `txnId`,
+    Mastodon `Idempotency-Key`) shows the action once however often it is sent.
+    """
+    canonical = json.dumps([account, place, bot, cause, str(role), index], separators=(",", ":"))
+    return str(uuid.uuid5(HEARTH_NS, canonical))

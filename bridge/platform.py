@@ -1,0 +1,240 @@
+"""The port that every platform implements, and the nouns that cross it.
+
+    platform --- events() ---> router, journal        what arrived, with a cursor
+    platform <-- perform() --- delivery               do one stored action under its key
+    platform <-- find() ------ delivery               did it already happen?
+
+What is *not* stored before it is done, because it is idempotent or ephemeral: read receipts,
+typing, joins and leaves, progress edits, key uploads. Everything else that people or servers can
+see is an action in the outbox, stored with its key before it is performed.
+
+Errors are four families; an adapter raises nothing else:
+
+    PlatformError
+     |- Retryable(after)             the same call may work later
+     |- Refused(rule, remedy)        the other side says no to this action; trying again is no use
+     |- Broken(what)                 this action can never work (too large, malformed)
+     |- Misconfigured(path, remedy)  the operator must change something
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from bots.conversation import Action, Person, Place
+
+
+class PlatformError(Exception):
+    """Anything that a platform can fail with."""
+
+
+class Retryable(PlatformError):
+    """The same call may work after `after` seconds (None: the caller's own backoff decides)."""
+
+    def __init__(self, what: str, after: float | None = None) -> None:
+        super().__init__(what)
+        self.after = after
+
+
+class Refused(PlatformError):
+    """The other side refuses: `rule` is its code (`M_FORBIDDEN`), `remedy` what a person can do."""
+
+    def __init__(self, rule: str, remedy: str) -> None:
+        super().__init__(f"{rule}: {remedy}")
+        self.rule = rule
+        self.remedy = remedy
+
+
+class Broken(PlatformError):
+    """This can never work as it is: `what` says why."""
+
+
+class Misconfigured(PlatformError):
+    """The operator must change the setting or file at `path`; `remedy` says how."""
+
+    def __init__(self, path: str, remedy: str) -> None:
+        super().__init__(f"{path}: {remedy}")
+        self.path = path
+        self.remedy = remedy
+
+
+# -- what arrives ----------------------------------------------------------------------------------
+
+
+class EventKind(StrEnum):
+    """What an event means to us; anything else is not admitted at all."""
+
+    MESSAGE = "message"
+    EDIT = "edit"
+    """`relates_to` is the message that `text` replaces."""
+    REDACTION = "redaction"
+    """`relates_to` is the event that its sender, or a moderator, took back."""
+    JOINED = "joined"
+    """We joined the place."""
+    LEFT = "left"
+    """We left the place or were removed."""
+    SEALED = "sealed"
+    """An encrypted event that cannot be read yet; `sealed` holds the ciphertext. A late key opens it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened in a place, in the platform's order.
+
+    `age_ms` is how old the event was when it reached us, by the server's own clock. `addressed`
+    says that the platform's rules make this message ours to answer (a mention; a direct room);
+    replies to what we said count too, and the journal finds those. `context_only` events are read
+    but never answered (history from before we joined, notices, other bots' markers, own words).
+    `key` is the action key that one of our own events carries.
+    """
+
+    id: str
+    place: str
+    kind: EventKind
+    sender: Person
+    sent_at: int
+    age_ms: int = 0
+    text: str = ""
+    relates_to: str | None = None
+    reply_to: str | None = None
+    thread: str | None = None
+    addressed: bool = False
+    context_only: bool = False
+    own: bool = False
+    key: str | None = None
+    sealed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceFacts:
+    """What is known of a place as of a batch: kept in the journal, replaced as a whole.
+
+    `must_encrypt` never goes back to False in the journal, whatever a later batch says.
+    `powers` maps addresses to power levels, with `default_power` for everybody else.
+    """
+
+    place: Place
+    members: tuple[Person, ...] = ()
+    must_encrypt: bool = False
+    joined: bool = True
+    default_power: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Part of a place's history that was not fetched: between `since` and the batch it came with."""
+
+    place: str
+    since: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What arrived since the last cursor: committed as a whole, together with `cursor`, or not at all."""
+
+    account: str
+    cursor: str | None
+    events: tuple[Event, ...] = ()
+    places: tuple[PlaceFacts, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    opened: tuple[Event, ...] = ()
+    """Events admitted as `sealed` earlier that can be read now (same ids)."""
+
+
+# -- what we do ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAction:
+    """An action as the outbox has it: its key, its frozen payload, and what delivery knows of it.
+
+    `target` is the remote id of the action that a `Revise` or `Redact` refers to. `must_encrypt`
+    is the place's flag at delivery. `created_at` is ms since the epoch, `device` the device that
+    was ours when it was stored.
+    """
+
+    key: str
+    place: str
+    action: Action
+    created_at: int
+    device: str = ""
+    attempts: int = 0
+    target: str | None = None
+    must_encrypt: bool = False
+
+
+class Found(StrEnum):
+    """What a search for an action says where no event is found."""
+
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Ephemeral:
+    """What people may see while a turn runs and that nobody needs afterwards."""
+
+    place: str
+    event_id: str
+    thread: str | None = None
+    answer: str | None = None
+    """Remote id of the draft that progress edits replace."""
+    text: str = ""
+    mentions: tuple[str, ...] = field(default=())
+
+
+class Platform(Protocol):
+    """One account on one network."""
+
+    account: str
+    device: str
+    """The device (session) under which the server remembers keys; `""` where there is none."""
+    key_memory: float
+    """Seconds for which the server surely remembers a key. Older actions are looked for before a resend."""
+
+    def events(self, cursor: str | None, sealed: Sequence[Event] = ()) -> AsyncGenerator[Batch, None]:
+        """Yield what arrived after `cursor`, for ever, in order.
+
+        The consumer commits a batch before it asks for the next one; if it cannot, it closes the
+        generator and starts again from the stored cursor with a fresh client. `sealed` are events
+        stored earlier that could not be read. Retries transient errors by itself with backoff;
+        raises `Misconfigured` when only the operator can help.
+        """
+        ...
+
+    async def perform(self, action: StoredAction) -> str | None:
+        """Do `action` under its key; the remote id of the event, or None where there is none.
+
+        Performing the same key twice within `key_memory` shows it once.
+        """
+        ...
+
+    async def find(self, action: StoredAction) -> str | Found:
+        """Look for `action` in the place, back to its creation: the remote id, absent, or unknown."""
+        ...
+
+    def parts(self, text: str) -> tuple[str, ...]:
+        """Cut `text` (Markdown) into pieces that each fit one event here; at least one."""
+        ...
+
+    async def acknowledge(self, place: str, event_id: str, thread: str | None) -> None:
+        """Show that `event_id` was seen (a read receipt). Best effort, never raises."""
+        ...
+
+    async def typing(self, place: str, *, on: bool) -> None:
+        """Show that an answer is being made, or stop showing it. Best effort, never raises."""
+        ...
+
+    async def progress(self, shown: Ephemeral) -> None:
+        """Replace what a draft shows, once; never retried, never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the network and of the stores."""
+        ...
