@@ -1,0 +1,242 @@
+"""The truth: what arrived, what was decided, what is to be done, what was done.
+
+`Journal` is the whole of it for the rest of the bridge: each method is one transaction of
+DESIGN.md section 3 (T1 `admit`, T2 `claim`, T2b `draft`, T3 `settle`, T4 `acknowledge`) or one
+read. Time comes in as `now` (milliseconds since the Unix epoch). Errors of SQLite (a full disk)
+come out as `sqlite3.Error` with nothing changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bridge.journal import admit as t1
+from bridge.journal import inspect, memory, outbox, turns
+from bridge.journal.rows import (
+    ActionRow,
+    ActionState,
+    Admission,
+    Admitted,
+    Claimed,
+    Control,
+    Counters,
+    Counts,
+    Known,
+    Outcome,
+    Settlement,
+    TurnDetail,
+    TurnRow,
+    TurnState,
+)
+from bridge.journal.store import Store
+from bridge.platform import Event, EventKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Self
+
+    from bots.base import Decided
+    from bots.conversation import Keyed, Say
+    from bridge.platform import Batch, PlaceFacts, StoredAction
+    from policies.decide import Verdict
+
+
+class Journal:
+    """The journal of one data folder. Made by `await Journal.open(path)`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open or create the journal at `path`. Raises `Misconfigured` where it cannot be used."""
+        return cls(await Store.open(path))
+
+    async def close(self) -> None:
+        """Finish what is being written and close."""
+        await self._store.close()
+
+    async def checkpoint(self) -> None:
+        """Truncate the write-ahead log, so that what was erased is erased there too."""
+        await self._store.checkpoint()
+
+    # -- T1 ---------------------------------------------------------------------------------------
+
+    async def admit(self, batch: Batch, judge: Callable[[Event, Known], Admission], now: int) -> Admitted:
+        """T1: every new event of `batch` and the cursor, or nothing."""
+        return await self._store.write(lambda db: t1.Admit(db, batch.account, judge, now).batch(batch))
+
+    async def cursor(self, account: str) -> str | None:
+        """Where to go on, or None before the first batch."""
+        row = await self._store.read(
+            lambda db: db.execute("SELECT cursor FROM cursors WHERE account = ?", [account]).fetchone()
+        )
+        return None if row is None else row["cursor"]
+
+    async def sealed(self, account: str, limit: int = 1000) -> tuple[Event, ...]:
+        """Events that could not be read yet, newest `limit`, oldest first."""
+        rows = await self._store.read(
+            lambda db: db.execute(
+                "SELECT * FROM events WHERE account = ? AND sealed IS NOT NULL ORDER BY seq DESC LIMIT ?",
+                [account, limit],
+            ).fetchall()
+        )
+        return tuple(t1.sealed_event(row) for row in reversed(rows))
+
+    # -- T2, T2b, T3 -------------------------------------------------------------------------------
+
+    async def recover(self, account: str, now: int) -> tuple[int, ...]:
+        """At start: running turns are pending again. Ids of those parked for killing the process."""
+        return await self._store.write(lambda db: turns.recover(db, account, now))
+
+    async def claim(self, account: str, now: int, limit: int, context_messages: int) -> list[Claimed]:
+        """T2: up to `limit` turns to run now, at most one per lane."""
+        return await self._store.write(lambda db: turns.claim(db, account, now, limit, context_messages))
+
+    async def draft(self, claimed: Claimed, keyed: Keyed, device: str, now: int) -> str | None:
+        """T2b: the key of the stored draft, or None if the turn is no longer ours."""
+        return await self._store.write(lambda db: turns.draft(db, claimed, keyed, device, now))
+
+    async def settle(self, claimed: Claimed, settlement: Settlement, device: str, now: int) -> bool:
+        """T3: False if the turn is no longer ours, and then nothing was done."""
+        return await self._store.write(lambda db: turns.settle(db, claimed, settlement, device, now))
+
+    async def failed(self, claimed: Claimed, not_before: int) -> bool:
+        """A run failed: try again from `not_before` on."""
+        return await self._store.write(lambda db: turns.failed(db, claimed, not_before))
+
+    async def release(self, turn: int) -> None:
+        """A graceful stop leaves the turn pending."""
+        await self._store.write(lambda db: turns.release(db, turn))
+
+    async def pass_deadlines(self, account: str, now: int) -> int:
+        """Start the child turns of the waits that are over."""
+        return await self._store.write(lambda db: turns.pass_deadlines(db, account, now))
+
+    async def next_claim(self, account: str) -> int | None:
+        """When to look for turns again (ms), if nothing else happens before."""
+        return await self._store.read(lambda db: turns.next_claim(db, account))
+
+    # -- controls ----------------------------------------------------------------------------------
+
+    async def controls(self, account: str) -> list[Control]:
+        """Controls that nobody has handled yet."""
+        return await self._store.read(lambda db: turns.controls(db, account))
+
+    async def stoppable(self, control: Control) -> list[tuple[int, str]]:
+        """(turn, asker) of what a `!stop` could end."""
+        place, thread = control.place, control.message.thread
+        return await self._store.read(lambda db: turns.stoppable(db, place.account, place.id, thread))
+
+    async def stop_turns(
+        self,
+        control: Control,
+        stopped: tuple[int, ...],
+        verdict: Verdict,
+        reply: Keyed,
+        drafts_to: Say,
+        device: str,
+        now: int,
+    ) -> None:
+        """Verdict, effect and reply of a `!stop`, at once."""
+        await self._store.write(
+            lambda db: turns.handle_stop(db, control, stopped, verdict, reply, drafts_to, device, now)
+        )
+
+    async def counters(self, account: str, place: str, asker: str, now: int) -> Counters:
+        """The facts that quotas and the loop budget look at."""
+        return await self._store.read(lambda db: turns.counters(db, account, place, asker, now))
+
+    # -- delivery ----------------------------------------------------------------------------------
+
+    async def due(self, account: str, now: int, limit: int, busy: frozenset[str]) -> list[StoredAction]:
+        """The first pending action of each place that is not `busy`."""
+        return await self._store.read(lambda db: outbox.due(db, account, now, limit, busy))
+
+    async def next_due(self, account: str) -> int | None:
+        """When to look at the outbox again (ms), if nothing else happens before."""
+        return await self._store.read(lambda db: outbox.next_due(db, account))
+
+    async def acknowledge(self, key: str, remote_id: str | None, now: int) -> bool:
+        """T4. True if it queued the redaction of something withdrawn meanwhile."""
+        return await self._store.write(lambda db: outbox.acknowledge(db, key, remote_id, now))
+
+    async def retry_action(self, key: str, error: str, not_before: int) -> None:
+        """Try an action again at `not_before`."""
+        await self._store.write(lambda db: outbox.retry(db, key, error, not_before))
+
+    async def park_action(self, key: str, error: str, now: int) -> None:
+        """An action that will never work."""
+        await self._store.write(lambda db: outbox.park(db, key, error, now))
+
+    async def count_possible_duplicate(self, key: str) -> None:
+        """Shown by `!why` and `hearth turns show`."""
+        await self._store.write(lambda db: outbox.count_possible_duplicate(db, key))
+
+    async def remote_id(self, key: str) -> str | None:
+        """The event that an action became, once acknowledged."""
+        row = await self._store.read(
+            lambda db: db.execute("SELECT remote_id FROM actions WHERE key = ?", [key]).fetchone()
+        )
+        return None if row is None else row["remote_id"]
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    async def place(self, account: str, place: str) -> PlaceFacts | None:
+        """What is known of a place."""
+        return await self._store.read(lambda db: memory.place(db, account, place))
+
+    async def expire(self, before: int) -> int:
+        """Retention: erase what was said before `before` (ms) and empty the log behind it."""
+        erased = await self._store.write(lambda db: memory.expire(db, before))
+        await self._store.checkpoint()
+        return erased
+
+    # -- for people --------------------------------------------------------------------------------
+
+    async def turns(self, state: str | None = None, limit: int = 50) -> list[TurnRow]:
+        """The newest turns."""
+        return await self._store.read(lambda db: inspect.turns(db, state, limit))
+
+    async def turn(self, turn_id: int) -> TurnDetail | None:
+        """One turn with what it did."""
+        return await self._store.read(lambda db: inspect.turn(db, turn_id))
+
+    async def stuck(self, now: int) -> tuple[list[TurnRow], tuple[ActionRow, ...]]:
+        """What does not move."""
+        return await self._store.read(lambda db: inspect.stuck(db, now))
+
+    async def retry(self, turn_id: int) -> bool:
+        """Give what is parked another chance."""
+        return await self._store.write(lambda db: inspect.retry(db, turn_id))
+
+    async def counts(self) -> Counts:
+        """How much is open."""
+        return await self._store.read(inspect.counts)
+
+    async def decided(self, account: str, place: str, event_id: str) -> Decided | None:
+        """What was decided about a message."""
+        return await self._store.read(lambda db: inspect.decided(db, account, place, event_id))
+
+
+__all__ = [
+    "ActionRow",
+    "ActionState",
+    "Admission",
+    "Admitted",
+    "Claimed",
+    "Control",
+    "Counters",
+    "Counts",
+    "Event",
+    "EventKind",
+    "Journal",
+    "Known",
+    "Outcome",
+    "Settlement",
+    "Store",
+    "TurnDetail",
+    "TurnRow",
+    "TurnState",
+]

@@ -1,0 +1,333 @@
+"""T1: a batch of events and the cursor behind it, in one transaction.
+
+Edits and redactions take effect here, whatever order they come in: an edit or a redaction that
+arrives before its message waits in the table and is applied when the message comes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from bots.conversation import Person, TurnKind
+from bridge.journal import memory, outbox
+from bridge.journal.rows import Admission, Admitted, Known, Outcome, TurnState
+from bridge.platform import Event, EventKind
+from policies.decide import MODERATOR_POWER, Code, Verdict
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from bridge.platform import Batch, PlaceFacts
+
+
+class Admit:
+    """One T1. Collects on the way what the router has to hear about after the commit."""
+
+    def __init__(
+        self, db: sqlite3.Connection, account: str, judge: Callable[[Event, Known], Admission], now: int
+    ) -> None:
+        self.db = db
+        self.account = account
+        self.judge = judge
+        self.now = now
+        self.cancelled: list[int] = []
+        self.work = False
+        self.controls = False
+        self.deliveries = False
+
+    def batch(self, batch: Batch) -> Admitted:
+        """Store everything in `batch` that is new, and move the cursor."""
+        for facts in batch.places:
+            self._place(facts)
+        for gap in batch.gaps:
+            self.db.execute(
+                "INSERT OR IGNORE INTO gaps (account, place, since, reason, found_at) VALUES (?, ?, ?, ?, ?)",
+                [self.account, gap.place, gap.since, gap.reason, self.now],
+            )
+        for event in (*batch.opened, *batch.events):
+            if self._insert(event):
+                self._apply(event)
+        if batch.cursor is not None:
+            self.db.execute(
+                "INSERT INTO cursors (account, cursor, moved_at) VALUES (?, ?, ?) "
+                "ON CONFLICT (account) DO UPDATE SET cursor = excluded.cursor, moved_at = excluded.moved_at",
+                [self.account, batch.cursor, self.now],
+            )
+        return Admitted(tuple(self.cancelled), self.work, self.controls, self.deliveries)
+
+    # -- rows -----------------------------------------------------------------------------------
+
+    def _place(self, facts: PlaceFacts) -> None:
+        members = [[p.id, p.name, p.power, p.is_bot] for p in facts.members]
+        self.db.execute(
+            "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, id) DO UPDATE SET "
+            "kind = excluded.kind, name = excluded.name, joined = excluded.joined, "
+            # Encryption is never unset: a server that loses the state must not get plaintext.
+            "must_encrypt = max(must_encrypt, excluded.must_encrypt), "
+            "default_power = excluded.default_power, members = excluded.members",
+            [
+                self.account,
+                facts.place.id,
+                str(facts.place.kind),
+                facts.place.name,
+                facts.joined,
+                facts.must_encrypt,
+                facts.default_power,
+                json.dumps(members),
+            ],
+        )
+
+    def _insert(self, event: Event) -> bool:
+        """Insert `event`, or open the sealed row that holds its ciphertext; False if it is known."""
+        text = event.text if event.kind in (EventKind.MESSAGE, EventKind.EDIT) else None
+        row = {
+            "account": self.account,
+            "id": event.id,
+            "place": event.place,
+            "kind": str(event.kind),
+            "sender": event.sender.id,
+            "sender_name": event.sender.name,
+            "sender_power": event.sender.power,
+            "sender_is_bot": event.sender.is_bot,
+            "text": text,
+            "sealed": event.sealed,
+            "sent_at": event.sent_at,
+            "age_ms": event.age_ms,
+            "admitted_at": self.now,
+            "relates_to": event.relates_to,
+            "reply_to": event.reply_to,
+            "thread": event.thread,
+            "own": event.own,
+            "key": event.key,
+        }
+        columns = ", ".join(row)
+        values = ", ".join(f":{name}" for name in row)
+        opened = ", ".join(
+            f"{name} = excluded.{name}" for name in row if name not in ("admitted_at", "place")
+        )
+        cursor = self.db.execute(
+            f"INSERT INTO events ({columns}) VALUES ({values}) "
+            f"ON CONFLICT (account, id) DO UPDATE SET {opened} "
+            "WHERE events.kind = 'sealed' AND excluded.kind != 'sealed' AND events.sealed IS NOT NULL",
+            row,
+        )
+        return cursor.rowcount > 0
+
+    # -- what an event does ---------------------------------------------------------------------
+
+    def _apply(self, event: Event) -> None:
+        if event.own and event.key:
+            self.deliveries |= outbox.echoed(self.db, self.account, event.key, event.id, self.now)
+        match event.kind:
+            case EventKind.MESSAGE:
+                self._message(event)
+            case EventKind.EDIT:
+                self._edit(event)
+            case EventKind.REDACTION:
+                self._redaction(event)
+            case EventKind.JOINED:
+                admission = self.judge(event, self._known(event))
+                if admission.bot:
+                    self._turn(event, TurnKind.WELCOME, event.id, admission)
+            case EventKind.LEFT:
+                self._left(event)
+            case EventKind.SEALED:
+                pass  # kept until a key comes; nothing is owed for what cannot be read
+
+    def _message(self, event: Event) -> None:
+        redactions = self.db.execute(
+            "SELECT * FROM events WHERE account = ? AND relates_to = ? AND kind = 'redaction'",
+            [self.account, event.id],
+        ).fetchall()
+        if any(self._may_redact(r["sender"], r["sender_power"], event.sender.id) for r in redactions):
+            memory.erase_event(self.db, self.account, event.id)
+            return
+        if event.own or event.context_only:
+            return
+        known = self._known(event)
+        admission = self.judge(event, known)
+        if admission.control:
+            self.db.execute(
+                "UPDATE events SET control = ? WHERE account = ? AND id = ?",
+                [admission.control, self.account, event.id],
+            )
+            self.controls = True
+        elif admission.bot and known.waiting_turn is not None:
+            self._turn(event, TurnKind.ANSWERED, event.id, admission, parent=known.waiting_turn)
+        elif admission.bot:
+            self._turn(event, TurnKind.MESSAGE, event.id, admission)
+
+    def _edit(self, event: Event) -> None:
+        target = self._event(event.relates_to)
+        if target is None or target["sender"] != event.sender.id or target["own"]:
+            return
+        rows = self.db.execute(
+            "SELECT * FROM turns WHERE account = ? AND message = ? ORDER BY id DESC",
+            [self.account, target["id"]],
+        ).fetchall()
+        if not rows or any(row["outcome"] == Outcome.WITHDRAWN for row in rows):
+            return
+        latest = rows[0]
+        match latest["state"]:
+            case TurnState.PENDING:
+                return  # the text is read when the turn is claimed
+            case TurnState.RUNNING:
+                self.db.execute(
+                    "UPDATE turns SET state = 'pending', revision = revision + 1 WHERE id = ?", [latest["id"]]
+                )
+                self.cancelled.append(latest["id"])
+                self.work = True
+                return
+            case TurnState.WAITING:
+                close_turn(self.db, latest["id"], Outcome.SUPERSEDED, _EDITED, self.now)
+        root = rows[-1]
+        self._turn(
+            event,
+            TurnKind.REVISION,
+            target["id"],
+            Admission(root["bot"], root["lane"]),
+            parent=root["id"],
+            thread=root["thread"],
+        )
+
+    def _redaction(self, event: Event) -> None:
+        target = self._event(event.relates_to)
+        if target is None or not self._may_redact(event.sender.id, event.sender.power, target["sender"]):
+            return  # not here yet: the row stays and is applied when its message comes
+        memory.erase_event(self.db, self.account, target["id"])
+        if target["kind"] != EventKind.MESSAGE:
+            return  # a taken-back edit: the text before it counts again
+        if target["own"]:
+            outbox.taken_back(self.db, self.account, target["id"], self.now)
+            return
+        rows = self.db.execute(
+            "SELECT * FROM turns WHERE account = ? AND message = ?", [self.account, target["id"]]
+        ).fetchall()
+        for row in rows:
+            if row["state"] == TurnState.RUNNING:
+                self.cancelled.append(row["id"])
+            if row["state"] not in (TurnState.SETTLED, TurnState.PARKED):
+                close_turn(self.db, row["id"], Outcome.WITHDRAWN, _TAKEN_BACK, self.now)
+            else:
+                self.db.execute("UPDATE turns SET outcome = ? WHERE id = ?", [Outcome.WITHDRAWN, row["id"]])
+            outbox.withdraw(self.db, row["id"], self.now)
+            self.deliveries = True
+        self.db.execute(
+            "UPDATE events SET handled_at = ? WHERE account = ? AND id = ? AND control IS NOT NULL",
+            [self.now, self.account, target["id"]],
+        )
+
+    def _left(self, event: Event) -> None:
+        self.db.execute(
+            "UPDATE places SET joined = 0 WHERE account = ? AND id = ?", [self.account, event.place]
+        )
+        rows = self.db.execute(
+            "SELECT id, state FROM turns WHERE account = ? AND place = ? "
+            "AND state IN ('pending', 'running', 'waiting')",
+            [self.account, event.place],
+        ).fetchall()
+        for row in rows:
+            if row["state"] == TurnState.RUNNING:
+                self.cancelled.append(row["id"])
+            close_turn(self.db, row["id"], Outcome.LEFT, _GONE, self.now)
+        self.db.execute(
+            "UPDATE actions SET state = 'withdrawn', done_at = ? "
+            "WHERE account = ? AND place = ? AND state = 'pending'",
+            [self.now, self.account, event.place],
+        )
+
+    # -- lookups --------------------------------------------------------------------------------
+
+    def _turn(
+        self,
+        event: Event,
+        kind: TurnKind,
+        message: str,
+        admission: Admission,
+        *,
+        parent: int | None = None,
+        thread: str | None = None,
+    ) -> None:
+        self.db.execute(
+            "INSERT OR IGNORE INTO turns (account, place, thread, lane, kind, bot, cause, message, asker, "
+            "parent, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
+            [
+                self.account,
+                event.place,
+                thread or event.thread,
+                admission.lane,
+                str(kind),
+                admission.bot,
+                event.id,
+                message,
+                event.sender.id,
+                parent,
+                self.now,
+            ],
+        )
+        self.work = True
+
+    def _known(self, event: Event) -> Known:
+        replies_to_us = False
+        waiting = None
+        if event.reply_to is not None:
+            target = self._event(event.reply_to)
+            replies_to_us = target is not None and bool(target["own"])
+            waiting = self.db.execute(
+                "SELECT t.id FROM actions a JOIN turns t ON t.id = a.turn "
+                "WHERE a.account = ? AND a.remote_id = ? AND t.state = 'waiting'",
+                [self.account, event.reply_to],
+            ).fetchone()
+        return Known(
+            place=memory.place(self.db, self.account, event.place),
+            replies_to_us=replies_to_us or waiting is not None,
+            waiting_turn=None if waiting is None else waiting["id"],
+        )
+
+    def _event(self, event_id: str | None) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self.db.execute(
+            "SELECT * FROM events WHERE account = ? AND id = ?", [self.account, event_id]
+        ).fetchone()
+        return row
+
+    def _may_redact(self, actor: str, power: int, author: str) -> bool:
+        """The author, or somebody whom the room lets moderate; servers check it too (spec, auth rules)."""
+        return actor == author or power >= MODERATOR_POWER
+
+
+_TAKEN_BACK = Verdict(False, Code.WITHDRAWN, "hearth.taken_back")
+_EDITED = Verdict(False, Code.WITHDRAWN, "hearth.edited")
+_GONE = Verdict(False, Code.WITHDRAWN, "hearth.left")
+
+
+def close_turn(db: sqlite3.Connection, turn: int, outcome: Outcome, verdict: Verdict, now: int) -> None:
+    """Settle `turn` without a run of its own."""
+    db.execute(
+        "UPDATE turns SET state = 'settled', outcome = ?, code = ?, rule = ?, params = ?, remedy = ?, "
+        "revision = revision + 1, settled_at = ?, wait_until = NULL, wait_state = NULL WHERE id = ?",
+        [
+            str(outcome),
+            str(verdict.code),
+            verdict.rule,
+            json.dumps(verdict.params),
+            verdict.remedy,
+            now,
+            turn,
+        ],
+    )
+
+
+def sealed_event(row: sqlite3.Row) -> Event:
+    """The stored event that could not be read, with its ciphertext."""
+    return Event(
+        id=row["id"],
+        place=row["place"],
+        kind=EventKind.SEALED,
+        sender=Person(row["sender"], row["sender_name"], row["sender_power"], bool(row["sender_is_bot"])),
+        sent_at=row["sent_at"],
+        age_ms=row["age_ms"],
+        sealed=row["sealed"],
+    )

@@ -1,0 +1,137 @@
+"""What is remembered of conversations, and how it is forgotten.
+
+Memory is not a copy: it is the text of the admitted events, read as the latest edit has it. So
+what a redaction, `!forget` or the retention erases there is gone everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from bots.conversation import Message, Person, Place, PlaceKind
+from bridge.journal import outbox
+from bridge.platform import PlaceFacts
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_LATEST_TEXT = (
+    "coalesce((SELECT x.text FROM events x WHERE x.account = e.account AND x.relates_to = e.id "
+    "AND x.kind = 'edit' AND x.sender = e.sender AND x.text IS NOT NULL ORDER BY x.seq DESC LIMIT 1), e.text)"
+)
+
+
+def place(db: sqlite3.Connection, account: str, place_id: str) -> PlaceFacts | None:
+    """What is known of a place, or None before its first batch."""
+    row = db.execute("SELECT * FROM places WHERE account = ? AND id = ?", [account, place_id]).fetchone()
+    if row is None:
+        return None
+    return PlaceFacts(
+        place=Place(account, place_id, PlaceKind(row["kind"]), row["name"]),
+        members=tuple(Person(*member) for member in json.loads(row["members"])),
+        must_encrypt=bool(row["must_encrypt"]),
+        joined=bool(row["joined"]),
+        default_power=row["default_power"],
+    )
+
+
+def message(db: sqlite3.Connection, account: str, event_id: str) -> Message | None:
+    """One message with its latest text (`""` once erased)."""
+    row = db.execute(
+        f"SELECT e.*, {_LATEST_TEXT} AS latest FROM events e WHERE e.account = ? AND e.id = ?",
+        [account, event_id],
+    ).fetchone()
+    return None if row is None else _message(row)
+
+
+def context(
+    db: sqlite3.Connection, account: str, place_id: str, thread: str | None, before: str, limit: int
+) -> tuple[Message, ...]:
+    """The last `limit` messages before event `before`, oldest first: those of the thread, or of the room.
+
+    Of our own words only the answers to questions count; commands and their replies are left out.
+    """
+    rows = db.execute(
+        f"SELECT e.*, {_LATEST_TEXT} AS latest FROM events e "
+        "LEFT JOIN actions a ON a.key = e.key LEFT JOIN turns t ON t.id = a.turn "
+        "WHERE e.account = :account AND e.place = :place AND e.kind = 'message' "
+        "AND e.text IS NOT NULL AND e.text != '' "
+        "AND e.seq < (SELECT seq FROM events WHERE account = :account AND id = :before) "
+        "AND (e.thread IS :thread OR e.id = :thread) "
+        "AND (e.own = 0 OR (t.bot = 'chat' AND t.outcome = 'answered')) "
+        "AND NOT EXISTS (SELECT 1 FROM turns s WHERE s.account = e.account AND s.message = e.id "
+        "AND s.bot = 'steward') AND e.control IS NULL "
+        "ORDER BY e.seq DESC LIMIT :limit",
+        {"account": account, "place": place_id, "thread": thread, "before": before, "limit": limit},
+    ).fetchall()
+    return tuple(_message(row) for row in reversed(rows))
+
+
+def _message(row: sqlite3.Row) -> Message:
+    return Message(
+        id=row["id"],
+        sender=Person(row["sender"], row["sender_name"], row["sender_power"], bool(row["sender_is_bot"])),
+        text=row["latest"] or "",
+        sent_at=row["sent_at"],
+        thread=row["thread"],
+        reply_to=row["reply_to"],
+        own=bool(row["own"]),
+    )
+
+
+# -- erasing ---------------------------------------------------------------------------------------
+
+
+def erase_event(db: sqlite3.Connection, account: str, event_id: str) -> None:
+    """Erase the words of one event and of the edits of it."""
+    db.execute(
+        "UPDATE events SET text = NULL, sealed = NULL, sender_name = '' "
+        "WHERE account = ? AND (id = ? OR (relates_to = ? AND kind = 'edit'))",
+        [account, event_id, event_id],
+    )
+
+
+def forget_person(db: sqlite3.Connection, account: str, person: str) -> None:
+    """Erase what `person` said anywhere on this account and what was answered to it.
+
+    A question of theirs that is still open keeps its words until it is settled.
+    """
+    _erase_events(
+        db,
+        "account = ? AND (sender = ? "
+        "OR reply_to IN (SELECT id FROM events WHERE account = ? AND sender = ?))",
+        [account, person, account, person],
+    )
+    outbox.erase_payloads(
+        db, "turn IN (SELECT id FROM turns WHERE account = ? AND asker = ?)", [account, person]
+    )
+
+
+def forget_place(db: sqlite3.Connection, account: str, place_id: str) -> None:
+    """Erase everything that was said in a place."""
+    _erase_events(db, "account = ? AND place = ?", [account, place_id])
+    outbox.erase_payloads(db, "account = ? AND place = ?", [account, place_id])
+
+
+def expire(db: sqlite3.Connection, before: int) -> int:
+    """Retention: erase words admitted before `before` (ms); the number of events erased.
+
+    Verdicts and features stay. What is still to be answered or sent keeps its words.
+    """
+    erased = _erase_events(db, "admitted_at < ?", [before])
+    outbox.erase_payloads(db, "created_at < ? AND json_extract(payload, '$.text') != ''", [before])
+    return erased
+
+
+def _erase_events(db: sqlite3.Connection, where: str, values: list[object]) -> int:
+    # Also the edits of an erased message: `relates_to` finds them through their own row, which
+    # the same condition (sender, place, age) covers.
+    cursor = db.execute(
+        "UPDATE events SET text = NULL, sealed = NULL, sender_name = '' "
+        f"WHERE (text IS NOT NULL OR sealed IS NOT NULL) AND ({where}) "
+        "AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.account = events.account "
+        "AND t.message IN (events.id, events.relates_to) AND t.state IN ('pending', 'running', 'waiting'))",
+        values,
+    )
+    return cursor.rowcount

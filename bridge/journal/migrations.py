@@ -1,0 +1,171 @@
+"""The schema of the journal, as steps that are appended and never edited.
+
+    turns       pending --> running --> settled            actions   pending --> sent
+                   ^          |  |                                      |  |
+                   |          |  +----> waiting --> settled             |  +-> parked
+                   +----------+  |                                      +----> withdrawn
+                    (death, edit,+----> parked (three failures)
+                     graceful stop)
+
+Times are milliseconds since the Unix epoch. `text` columns and `payload` become NULL or lose
+their words when they are erased; the rows stay, because they are what makes a repeated event
+a repeated event.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlite_utils.migrations import Migrations
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+migrations = Migrations("journal")
+
+
+@migrations()
+def m001_initial(db: Database) -> None:
+    """Cursors, places, events, turns, actions, audit, gaps."""
+    # Statement by statement: executescript() would commit the transaction that the step runs in.
+    for statement in _INITIAL.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+_INITIAL = """
+CREATE TABLE cursors (
+    account TEXT PRIMARY KEY,
+    cursor TEXT,
+    moved_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE places (
+    account TEXT NOT NULL,
+    id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    joined INTEGER NOT NULL,
+    must_encrypt INTEGER NOT NULL,
+    default_power INTEGER NOT NULL,
+    members TEXT NOT NULL,
+    PRIMARY KEY (account, id)
+) STRICT;
+
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    account TEXT NOT NULL,
+    id TEXT NOT NULL,
+    place TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    sender_name TEXT NOT NULL,
+    sender_power INTEGER NOT NULL,
+    sender_is_bot INTEGER NOT NULL,
+    text TEXT,
+    sealed TEXT,
+    sent_at INTEGER NOT NULL,
+    age_ms INTEGER NOT NULL,
+    admitted_at INTEGER NOT NULL,
+    relates_to TEXT,
+    reply_to TEXT,
+    thread TEXT,
+    own INTEGER NOT NULL,
+    key TEXT,
+    control TEXT,
+    handled_at INTEGER,
+    UNIQUE (account, id)
+) STRICT;
+CREATE INDEX events_of_place ON events (account, place, seq);
+CREATE INDEX events_related ON events (account, relates_to) WHERE relates_to IS NOT NULL;
+CREATE INDEX events_sealed ON events (account) WHERE sealed IS NOT NULL;
+CREATE INDEX events_unhandled ON events (seq) WHERE control IS NOT NULL AND handled_at IS NULL;
+CREATE INDEX events_with_text ON events (admitted_at) WHERE text IS NOT NULL OR sealed IS NOT NULL;
+
+CREATE TABLE turns (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account TEXT NOT NULL,
+    place TEXT NOT NULL,
+    thread TEXT,
+    lane TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    bot TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    message TEXT NOT NULL,
+    asker TEXT NOT NULL,
+    parent INTEGER REFERENCES turns (id),
+    state TEXT NOT NULL,
+    outcome TEXT,
+    code TEXT,
+    rule TEXT,
+    params TEXT NOT NULL DEFAULT '{}',
+    remedy TEXT NOT NULL DEFAULT '',
+    features TEXT NOT NULL DEFAULT '{}',
+    revision INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    claimed_at INTEGER,
+    settled_at INTEGER,
+    wait_until INTEGER,
+    wait_state TEXT,
+    UNIQUE (account, cause)
+) STRICT;
+CREATE INDEX turns_open ON turns (state, id) WHERE state IN ('pending', 'running', 'waiting');
+CREATE INDEX turns_by_asker ON turns (account, asker, created_at);
+CREATE INDEX turns_by_place ON turns (account, place, created_at);
+CREATE INDEX turns_by_message ON turns (account, message);
+CREATE INDEX turns_by_parent ON turns (parent) WHERE parent IS NOT NULL;
+CREATE INDEX turns_parked ON turns (id) WHERE state = 'parked';
+
+CREATE TABLE actions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    account TEXT NOT NULL,
+    place TEXT NOT NULL,
+    turn INTEGER REFERENCES turns (id),
+    kind TEXT NOT NULL,
+    role TEXT NOT NULL,
+    idx INTEGER NOT NULL,
+    payload TEXT NOT NULL,
+    target TEXT,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    remote_id TEXT,
+    device TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    done_at INTEGER,
+    possible_duplicates INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX actions_pending ON actions (account, place, seq) WHERE state = 'pending';
+CREATE INDEX actions_parked ON actions (seq) WHERE state = 'parked';
+CREATE INDEX actions_of_turn ON actions (turn);
+CREATE INDEX actions_by_remote_id ON actions (account, remote_id) WHERE remote_id IS NOT NULL;
+CREATE INDEX actions_by_target ON actions (target) WHERE target IS NOT NULL;
+
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    place TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    deed TEXT NOT NULL,
+    allowed INTEGER NOT NULL,
+    code TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    params TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE gaps (
+    account TEXT NOT NULL,
+    place TEXT NOT NULL,
+    since TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    found_at INTEGER NOT NULL,
+    PRIMARY KEY (account, place, since)
+) STRICT
+"""

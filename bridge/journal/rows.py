@@ -1,0 +1,211 @@
+"""What the journal hands out and takes in: frozen rows, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bots.conversation import Keyed, Message, Place, Turn
+    from bridge.platform import PlaceFacts
+    from policies.decide import Verdict
+
+
+class TurnState(StrEnum):
+    """Where a turn stands. What it sends has states of its own."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SETTLED = "settled"
+    PARKED = "parked"
+
+
+class Outcome(StrEnum):
+    """How a turn ended. Exactly one per turn."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    WITHDRAWN = "withdrawn"
+    """The question was taken back."""
+    SUPERSEDED = "superseded"
+    """The question was edited while its turn waited for somebody."""
+    LEFT = "left"
+    """We are no longer in the place."""
+    CONTINUED = "continued"
+    """A waiting turn whose child turn has settled."""
+
+
+class ActionState(StrEnum):
+    """Where an action stands."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    WITHDRAWN = "withdrawn"
+    PARKED = "parked"
+
+
+# -- T1: what the router decides about one event -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the journal knows about an event when it is judged."""
+
+    place: PlaceFacts | None
+    replies_to_us: bool
+    waiting_turn: int | None
+    """The waiting turn whose words this event replies to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an event is to us: nothing but context (no bot), work for `bot`, or a control."""
+
+    bot: str = ""
+    lane: str = ""
+    control: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a committed batch changed: turns to cancel, and whether there is something new to do."""
+
+    cancelled: tuple[int, ...] = ()
+    work: bool = False
+    controls: bool = False
+    deliveries: bool = False
+
+
+# -- T2: what the router gets --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Facts for `decide`: answered questions in 24 hours, and messages and loop refusals in a minute."""
+
+    asked_today: int
+    place_today: int
+    recent: int
+    loop_notices: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A running turn with everything that deciding and answering it needs.
+
+    `revision` must be given back when the turn settles: it changes when the question is edited,
+    so an answer to the old words is refused. `draft_key` is the draft of an earlier run.
+    `said` are the keys of what earlier turns about this message said, in order.
+    """
+
+    turn: Turn
+    lane: str
+    revision: int
+    attempts: int
+    age_ms: int
+    facts: PlaceFacts
+    counters: Counters
+    draft_key: str | None = None
+    said: tuple[str, ...] = ()
+    parent: int | None = None
+
+
+# -- T3 ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a turn ends, as data: applied in one transaction or not at all."""
+
+    outcome: Outcome
+    verdict: Verdict
+    actions: tuple[Keyed, ...] = ()
+    features: Mapping[str, float | int | str] = field(default_factory=dict)
+    forget: str | None = None
+    """`mine` or `room` (`bots.base.Forget`)."""
+    wait_until: int | None = None
+    wait_state: Mapping[str, object] | None = None
+    park: bool = False
+
+
+# -- inspection ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """One turn, for people: never with its words."""
+
+    id: int
+    account: str
+    place: str
+    thread: str | None
+    lane: str
+    kind: str
+    bot: str
+    cause: str
+    asker: str
+    state: str
+    outcome: str | None
+    code: str | None
+    rule: str | None
+    attempts: int
+    deaths: int
+    created_at: int
+    settled_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRow:
+    """One action of the outbox, for people: never with its words."""
+
+    key: str
+    kind: str
+    role: str
+    index: int
+    state: str
+    attempts: int
+    remote_id: str | None
+    error: str | None
+    possible_duplicates: int
+    created_at: int
+    done_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDetail:
+    """A turn with what it did and the turns that continued it."""
+
+    row: TurnRow
+    actions: tuple[ActionRow, ...]
+    children: tuple[TurnRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much is open, per state."""
+
+    pending: int
+    running: int
+    waiting: int
+    parked: int
+    undelivered: int
+    undeliverable: int
+    sealed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control that nobody has handled yet: `name` is the command, `replies_to` what it points at."""
+
+    seq: int
+    event: str
+    name: str
+    place: Place
+    message: Message
+    facts: PlaceFacts
