@@ -1,0 +1,204 @@
+"""Empties the outbox: in order within a place, side by side between places, each action under its key.
+
+    pending --perform--> sent            the server took it (or had it already)
+       |  ^
+       |  +-- Retryable: jittered backoff, at most two days
+       +----- Refused, Broken: parked, visible in `hearth turns stuck`
+
+An action that the server may have forgotten the key of (older than the platform's `key_memory`, or
+stored under another device) is looked for before it is sent. If even that cannot say, it is sent
+and counted as a possible duplicate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bots.conversation import Redact, Revise
+from bridge.platform import Broken, Found, Misconfigured, Refused, Retryable
+from bridge.schedule import Doorbell
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from bridge.journal import Journal
+    from bridge.platform import Platform, StoredAction
+    from bridge.schedule import Clock
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 8
+"""Places served at the same time."""
+DEADLINE = 60.0
+"""Seconds that one attempt may take; what comes later is a lost acknowledgement."""
+FIRST_BACKOFF = 1.0
+MAX_BACKOFF = 300.0
+GIVE_UP_AFTER_MS = 2 * 86_400_000
+
+
+class Before(StrEnum):
+    """What to do before an action is performed."""
+
+    SEND = "send"
+    LOOK = "look"
+    PARK = "park"
+
+
+def before(action: StoredAction, *, device: str, key_memory: float, now: int) -> Before:
+    """Whether `action` may be sent as it is, must be looked for first, or can never be sent."""
+    if isinstance(action.action, Revise | Redact) and action.target is None:
+        return Before.PARK
+    old = now - action.created_at > key_memory * 1000
+    return Before.LOOK if old or action.device != device else Before.SEND
+
+
+def backoff(attempts: int, after: float | None, jitter: float) -> float:
+    """Seconds until the next attempt: doubling, capped, times 0.5 to 1; `after` of the server is honoured."""
+    own = min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempts, 16)) * (0.5 + jitter / 2)
+    return max(own, min(after or 0.0, MAX_BACKOFF))
+
+
+@dataclass(slots=True)
+class _Counts:
+    sent: int = 0
+    retried: int = 0
+    parked: int = 0
+
+
+class Delivery:
+    """The loop that empties the outbox of one account."""
+
+    def __init__(self, journal: Journal, platform: Platform, clock: Clock, rng: random.Random) -> None:
+        self._journal = journal
+        self._platform = platform
+        self._clock = clock
+        self._rng = rng
+        self._bell = Doorbell(clock)
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self.counts = _Counts()
+        self.on_sent: Callable[[str, str], None] = lambda _key, _remote_id: None
+        """Called with (key, remote id) after each T4; the router uses it for drafts."""
+
+    def ring(self) -> None:
+        """Something was put into the outbox."""
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Deliver for ever. Cancelling stops new attempts; `finish` waits for those under way."""
+        while True:
+            try:
+                await self._start_due()
+                until = None if len(self._busy) >= AT_ONCE else await self._next()
+            except sqlite3.Error as error:
+                # A full disk, most likely: nothing is sent that could not be acknowledged.
+                log.error("outbox_unreadable", error=str(error), remedy="free space on the disk")
+                until = self._clock.now() + 5_000
+            await self._bell.wait(until)
+
+    async def finish(self, seconds: float) -> None:
+        """Give attempts under way `seconds` to end, then cancel them (their keys make that safe)."""
+        tasks = list(self._busy.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def drain(self, seconds: float) -> None:
+        """At stop: deliver what is due now, for at most `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while await self._start_due() or self._busy:
+                    await asyncio.wait(list(self._busy.values()), return_when=asyncio.FIRST_COMPLETED)
+        except (TimeoutError, sqlite3.Error):
+            await self.finish(0)
+
+    async def _next(self) -> int | None:
+        due = await self._journal.next_due(self._platform.account)
+        # What is due but whose place is busy comes with the bell of the attempt under way.
+        return None if due is None or (due <= self._clock.now() and self._busy) else due
+
+    async def _start_due(self) -> int:
+        room = AT_ONCE - len(self._busy)
+        if room <= 0:
+            return 0
+        actions = await self._journal.due(
+            self._platform.account, self._clock.now(), room, frozenset(self._busy)
+        )
+        for action in actions:
+            task = asyncio.create_task(self._deliver(action), name=f"deliver {action.key}")
+            self._busy[action.place] = task
+            task.add_done_callback(partial(self._done, action.place))
+        return len(actions)
+
+    def _done(self, place: str, task: asyncio.Task[None]) -> None:
+        del self._busy[place]
+        self._bell.ring()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("delivery_failed", place=place, error=repr(error))
+
+    async def _deliver(self, action: StoredAction) -> None:
+        try:
+            await self._attempt_and_store(action)
+        except sqlite3.Error as error:
+            # Sent, perhaps, but not acknowledged here: the same key goes out again after a pause.
+            log.error(
+                "delivery_not_stored", key=action.key, error=str(error), remedy="free space on the disk"
+            )
+            await self._clock.sleep(backoff(3, None, self._rng.random()))
+
+    async def _attempt_and_store(self, action: StoredAction) -> None:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                remote_id = await self._attempt(action)
+        except Retryable as error:
+            await self._retry(action, str(error), error.after)
+        except TimeoutError:
+            await self._retry(action, f"no answer within {DEADLINE:.0f} s", None)
+        except Misconfigured as error:
+            await self._retry(action, str(error), MAX_BACKOFF)
+        except (Refused, Broken) as error:
+            await self._park(action, str(error))
+        else:
+            self.counts.sent += 1
+            if remote_id is not None:
+                self.on_sent(action.key, remote_id)
+
+    async def _attempt(self, action: StoredAction) -> str | None:
+        now = self._clock.now()
+        match before(action, device=self._platform.device, key_memory=self._platform.key_memory, now=now):
+            case Before.PARK:
+                raise Broken("the message that this belongs to was never delivered")
+            case Before.LOOK:
+                found = await self._platform.find(action)
+                if found is Found.UNKNOWN:
+                    await self._journal.count_possible_duplicate(action.key)
+                    log.warning("possible_duplicate", key=action.key, place=action.place)
+                remote_id = await self._platform.perform(action) if isinstance(found, Found) else found
+            case Before.SEND:
+                remote_id = await self._platform.perform(action)
+        await self._journal.acknowledge(action.key, remote_id, self._clock.now())
+        return remote_id
+
+    async def _retry(self, action: StoredAction, error: str, after: float | None) -> None:
+        now = self._clock.now()
+        if now - action.created_at > GIVE_UP_AFTER_MS:
+            await self._park(action, f"given up after two days: {error}")
+            return
+        wait = backoff(action.attempts, after, self._rng.random())
+        self.counts.retried += 1
+        log.warning("delivery_retry", key=action.key, place=action.place, error=error, wait=round(wait, 1))
+        await self._journal.retry_action(action.key, error, now + int(wait * 1000))
+
+    async def _park(self, action: StoredAction, error: str) -> None:
+        self.counts.parked += 1
+        log.error("delivery_parked", key=action.key, place=action.place, error=error)
+        await self._journal.park_action(action.key, error, self._clock.now())

@@ -1,0 +1,361 @@
+"""Takes turns from the journal, asks the policy, runs the bot, settles. One router per account.
+
+    listen   platform.events() --T1--> journal; cancels what an edit or a redaction overtook
+    control  `!stop`: verdict, effect and reply in one transaction, before any further claim
+    work     T2 claim --> decide --> bot --> T3 settle
+
+Promises: a turn settles once; what it says is stored before it is sent; a run that dies or is
+stopped leaves its turn pending. Words shown while a turn runs (typing, progress edits) are
+ephemeral, and the last of them has ended before the turn settles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bots import wording
+from bots.chat import failure_of
+from bots.conversation import Keyed, Role, Say
+from bridge import answer
+from bridge.delivery import backoff
+from bridge.journal import Outcome, Settlement
+from bridge.run import Run
+from bridge.schedule import Doorbell
+from models.client import ModelError
+from policies.decide import Code, Deed, Request, Verdict, decide
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from bots.base import Bot, Reply
+    from bridge.delivery import Delivery
+    from bridge.journal import Admission, Claimed, Control, Event, Journal, Known
+    from bridge.platform import Batch, Platform
+    from bridge.schedule import Clock
+    from bridge.tools import House
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 3
+ALLOWED = Verdict(True, Code.ALLOWED, "hearth.welcome")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a router works; times in seconds.
+
+    `at_once` turns run side by side. `draft_after` is how long an answer may take before its
+    beginning is shown; `presence_after` before a receipt and typing are; `turn_deadline` before a
+    run counts as failed.
+    """
+
+    own_name: str = "Hearth"
+    at_once: int = 4
+    context_messages: int = 20
+    max_age_ms: int | None = 3_600_000
+    streaming: bool = True
+    receipts: bool = True
+    typing: bool = True
+    draft_after: float = 1.0
+    presence_after: float = 0.25
+    turn_deadline: float = 600.0
+    first_retry: float = 2.0
+
+
+class Router:
+    """The three loops of one account."""
+
+    def __init__(
+        self,
+        house: House,
+        platform: Platform,
+        delivery: Delivery,
+        bots: Mapping[str, Bot],
+        options: Options,
+        rng: random.Random,
+    ) -> None:
+        self._house = house
+        self._journal: Journal = house.journal
+        self._clock: Clock = house.clock
+        self._platform = platform
+        self._delivery = delivery
+        self._bots = bots
+        self._options = options
+        self._rng = rng
+        self._bell = Doorbell(house.clock)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._presence: set[asyncio.Task[None]] = set()
+
+    def ring(self) -> None:
+        """There may be something to do."""
+        self._bell.ring()
+
+    async def recover(self) -> None:
+        """Before anything else: turns of the last process are pending again, controls are replayed."""
+        now = self._clock.now()
+        parked = await self._journal.recover(self._platform.account, now)
+        if parked:
+            log.error("turns_parked", turns=parked, remedy="see `hearth turns stuck`")
+        await self._handle_controls()
+
+    # -- listen -----------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Admit batches for ever. A batch that cannot be stored is fetched again from the old cursor."""
+        failures = 0
+        while True:
+            try:
+                account = self._platform.account
+                cursor = await self._journal.cursor(account)
+                sealed = await self._journal.sealed(account)
+                async with aclosing(self._platform.events(cursor, sealed)) as batches:
+                    async for batch in batches:
+                        await self._admit(batch)
+                        failures = 0
+                return
+            except sqlite3.Error as error:
+                wait = backoff(failures, None, self._rng.random())
+                failures += 1
+                log.error(
+                    "journal_write_failed",
+                    error=str(error),
+                    wait=round(wait, 1),
+                    remedy="free space on the disk; nothing is lost, the same events are fetched again",
+                )
+                await self._clock.sleep(wait)
+
+    async def _admit(self, batch: Batch) -> None:
+        def judge(event: Event, known: Known) -> Admission:
+            return answer.judge(event, known, own_id=self._platform.account, own_name=self._options.own_name)
+
+        admitted = await self._journal.admit(batch, judge, self._clock.now())
+        await self._cancel(admitted.cancelled)
+        if admitted.controls:
+            await self._handle_controls()
+        if admitted.deliveries:
+            self._delivery.ring()
+        if admitted.work or admitted.cancelled:
+            self._bell.ring()
+
+    async def _cancel(self, turns: tuple[int, ...]) -> None:
+        """End the runs of `turns`; what they were showing has ended when this returns."""
+        tasks = [task for turn in turns if (task := self._running.get(turn)) is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=10)
+
+    # -- controls ---------------------------------------------------------------------------------
+
+    async def _handle_controls(self) -> None:
+        for control in await self._journal.controls(self._platform.account):
+            await self._stop(control)
+
+    async def _stop(self, control: Control) -> None:
+        now = self._clock.now()
+        asker = control.message.sender
+        candidates = await self._journal.stoppable(control)
+        counters = await self._journal.counters(self._platform.account, control.place.id, asker.id, now)
+
+        def request(owner: str | None) -> Request:
+            return Request(
+                deed=Deed.STOP,
+                asker=asker.id,
+                asker_is_bot=asker.is_bot,
+                power=asker.power,
+                recent=counters.recent,
+                owner=owner,
+            )
+
+        moderates = decide(self._house.policy, (), request(None), now).allowed
+        turns, owner = answer.owner_to_stop(control.message, candidates, may_stop_others=moderates)
+        verdict = decide(self._house.policy, (), request(owner if turns else asker.id), now)
+        stopped = turns if verdict.allowed else ()
+        words = _stop_words(verdict, stopped)
+        reply = Keyed(Say(words, control.message.id, control.message.thread, notice=True), Role.ANSWER)
+        await self._journal.stop_turns(
+            control,
+            stopped,
+            verdict,
+            reply,
+            Say(wording.stopped(), notice=True),
+            self._platform.device,
+            now,
+        )
+        await self._cancel(stopped)
+        log.info("stopped", place=control.place.id, turns=stopped, code=str(verdict.code))
+        self._delivery.ring()
+        self._bell.ring()
+
+    # -- work -------------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """Claim and run turns for ever. Cancelling stops claims; runs under way go on (`finish`)."""
+        account = self._platform.account
+        while True:
+            try:
+                now = self._clock.now()
+                if await self._journal.pass_deadlines(account, now):
+                    log.info("deadlines_passed", account=account)
+                free = self._options.at_once - len(self._running)
+                if free > 0:
+                    for claimed in await self._journal.claim(
+                        account, now, free, self._options.context_messages
+                    ):
+                        self._start(claimed)
+                due = await self._journal.next_claim(account)
+                until = None if due is None or due <= now else due
+            except sqlite3.Error as error:
+                log.error("journal_unusable", error=str(error), remedy="free space on the disk")
+                until = self._clock.now() + 5_000
+            await self._bell.wait(until)
+
+    def _start(self, claimed: Claimed) -> None:
+        task = asyncio.create_task(self._run(claimed), name=f"turn {claimed.turn.id}")
+        self._running[claimed.turn.id] = task
+        task.add_done_callback(lambda done: self._ended(claimed, done))
+
+    def _ended(self, claimed: Claimed, task: asyncio.Task[None]) -> None:
+        if self._running.get(claimed.turn.id) is task:
+            del self._running[claimed.turn.id]
+        self._bell.ring()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("turn_not_settled", turn=claimed.turn.id, error=repr(error))
+
+    async def finish(self, seconds: float) -> None:
+        """At stop: give running turns `seconds`, then leave them pending for the next start."""
+        tasks = dict(self._running)
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=seconds)
+        late = {turn: task for turn, task in tasks.items() if not task.done()}
+        for task in late.values():
+            task.cancel()
+        await asyncio.gather(*late.values(), return_exceptions=True)
+        for turn in late:
+            await self._journal.release(turn)
+        if self._presence:
+            await asyncio.wait(self._presence, timeout=1)
+
+    async def _run(self, claimed: Claimed) -> None:
+        now = self._clock.now()
+        turn = claimed.turn
+        if answer.needs_no_request(turn):
+            verdict = ALLOWED
+        else:
+            request = answer.request_for(claimed, max_age_ms=self._options.max_age_ms)
+            verdict = decide(self._house.policy, (), request, now)
+        if not verdict.allowed:
+            aloud = answer.speaks(verdict, loop_notices=claimed.counters.loop_notices)
+            words = _refusal_words(verdict) if aloud else ""
+            await self._settle(claimed, Outcome.REFUSED, verdict, words, notice=True)
+            return
+        run = Run(claimed, self._platform, self._delivery, self._options, self._house, self._presence)
+        try:
+            async with asyncio.timeout(self._options.turn_deadline):
+                reply = await run.reply(self._bots[turn.bot])
+        except TimeoutError:
+            await self._fail(claimed, run, wording.Failure.MODEL_TIMEOUT)
+        except ModelError as error:
+            await self._fail(claimed, run, failure_of(error))
+        except sqlite3.Error:
+            raise
+        except Exception:
+            # A bug in a bot must cost its own turn and nothing else: counted, retried, then told.
+            log.exception("bot_failed", turn=turn.id, bot=turn.bot)
+            await self._fail(claimed, run, wording.Failure.INTERNAL)
+        else:
+            await self._answer(claimed, run, verdict, reply)
+
+    async def _answer(self, claimed: Claimed, run: Run, verdict: Verdict, reply: Reply) -> None:
+        parts = self._platform.parts(reply.text) if reply.text.strip() else ()
+        actions = answer.plan(
+            claimed.turn, parts, notice=reply.notice, draft_key=run.draft_key, said=claimed.said
+        )
+        settlement = Settlement(
+            outcome=Outcome.ANSWERED,
+            verdict=verdict,
+            actions=actions,
+            features={**reply.features, "characters": len(reply.text), "parts": len(parts)},
+            forget=None if reply.forget is None else str(reply.forget),
+            wait_until=None if reply.wait is None else reply.wait.until,
+            wait_state=None if reply.wait is None else reply.wait.state,
+        )
+        await self._store(claimed, settlement)
+        if reply.forget is not None:
+            await self._journal.checkpoint()
+
+    async def _fail(self, claimed: Claimed, run: Run, reason: wording.Failure) -> None:
+        attempts = claimed.attempts + 1
+        if attempts < ATTEMPTS:
+            wait = self._options.first_retry * backoff(2 * claimed.attempts, None, self._rng.random())
+            log.warning(
+                "turn_retry", turn=claimed.turn.id, reason=str(reason), attempt=attempts, wait=round(wait, 1)
+            )
+            await self._journal.failed(claimed, self._clock.now() + int(wait * 1000))
+            return
+        verdict = Verdict(
+            False, Code.FAILED, "hearth.attempts", {"attempts": attempts, "reason": str(reason)}
+        )
+        await self._settle(
+            claimed, Outcome.FAILED, verdict, wording.failed(reason), draft_key=run.draft_key, park=True
+        )
+
+    async def _settle(
+        self,
+        claimed: Claimed,
+        outcome: Outcome,
+        verdict: Verdict,
+        words: str,
+        *,
+        notice: bool = False,
+        draft_key: str | None = None,
+        park: bool = False,
+    ) -> None:
+        actions = answer.plan(
+            claimed.turn,
+            (words,) if words else (),
+            notice=notice,
+            draft_key=draft_key or claimed.draft_key,
+            said=claimed.said,
+        )
+        await self._store(claimed, Settlement(outcome, verdict, actions, park=park))
+
+    async def _store(self, claimed: Claimed, settlement: Settlement) -> None:
+        now = self._clock.now()
+        turn = claimed.turn
+        settled = await self._journal.settle(claimed, settlement, self._platform.device, now)
+        if not settled:
+            log.info("turn_overtaken", turn=turn.id)
+            return
+        self._delivery.ring()
+        log.info(
+            "turn",
+            turn=turn.id,
+            kind=str(turn.kind),
+            event_id=turn.cause,
+            place=turn.place.id,
+            bot=turn.bot,
+            outcome=str(settlement.outcome),
+            code=str(settlement.verdict.code),
+            rule=settlement.verdict.rule,
+            age_ms=claimed.age_ms,
+            actions=len(settlement.actions),
+            **settlement.features,
+        )
+
+
+def _refusal_words(verdict: Verdict) -> str:
+    return wording.loop_notice() if verdict.code is Code.LOOP else wording.refusal(verdict)
+
+
+def _stop_words(verdict: Verdict, stopped: tuple[int, ...]) -> str:
+    if not verdict.allowed:
+        return wording.refusal(verdict)
+    return wording.stopped() if stopped else wording.nothing_to_stop()

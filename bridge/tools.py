@@ -1,0 +1,91 @@
+"""What a bot may ask of the bridge while it thinks, for one turn (`bots.base.Tools`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from bots.base import Status
+from policies.decide import decide
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from bots.base import Chunk, Decided
+    from bridge.journal import Claimed, Journal
+    from bridge.schedule import Clock
+    from models.client import ChatClient
+    from policies.decide import Request, Verdict
+    from policies.room import RoomPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all turns share: the model, the policy, and what `!status` tells."""
+
+    journal: Journal
+    clock: Clock
+    model: ChatClient
+    policy: RoomPolicy
+    salt: bytes
+    """Makes the fairness key of a place, so that a remote model server learns no room id."""
+    version: str
+    model_name: str
+    model_is_bundled: bool
+    model_ready: Callable[[], bool]
+    retention_days: int
+
+    def fairness_key(self, place: str) -> str:
+        """A stable pseudonym of `place` for the model's queue (`prompt_cache_key`)."""
+        return blake2b(place.encode(), key=self.salt, digest_size=12).hexdigest()
+
+
+class TurnTools:
+    """`Tools` for one claimed turn."""
+
+    def __init__(self, house: House, claimed: Claimed) -> None:
+        self._house = house
+        self._claimed = claimed
+
+    async def may(self, request: Request) -> Verdict:
+        """Ask the policy of this place; who asks is a fact of the turn, whatever the bot says."""
+        turn = self._claimed.turn
+        facts = replace(request, asker=turn.asker.id, asker_is_bot=turn.asker.is_bot, power=turn.asker.power)
+        return decide(self._house.policy, (), facts, self._house.clock.now())
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> AsyncIterator[Chunk]:
+        """Stream an answer of the chat model."""
+        key = self._house.fairness_key(self._claimed.turn.place.id)
+        return self._house.model.chat(messages, max_tokens=max_tokens, cache_key=key)
+
+    async def count_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
+        """Tokens of `messages` as a prompt."""
+        return await self._house.model.count_tokens(messages)
+
+    async def context_size(self) -> int:
+        """Tokens that prompt and answer may take together."""
+        return await self._house.model.context_size()
+
+    async def decided(self, event_id: str) -> Decided | None:
+        """What was decided about a message of this place."""
+        place = self._claimed.turn.place
+        return await self._house.journal.decided(place.account, place.id, event_id)
+
+    async def status(self) -> Status:
+        """How the house is doing."""
+        house = self._house
+        counts = await house.journal.counts()
+        return Status(
+            version=house.version,
+            model=house.model_name,
+            model_is_bundled=house.model_is_bundled,
+            model_ready=house.model_ready(),
+            pending=counts.pending,
+            running=counts.running,
+            undelivered=counts.undelivered,
+            parked=counts.parked + counts.undeliverable,
+            sealed=counts.sealed,
+            retention_days=house.retention_days,
+            encrypted=self._claimed.facts.must_encrypt,
+        )
