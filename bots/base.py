@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from models.client import Chunk as Chunk  # noqa: PLC0414 - bots speak of it, models own it
+from models.client import Chunk as Chunk  # noqa: PLC0414, TC001 - bots speak of it, models own it
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence

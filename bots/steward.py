@@ -1,0 +1,97 @@
+"""The steward answers `!` commands and says hello; it never asks a model.
+
+Promises one reply to every turn. What it erases is named in the `Reply` and done by whoever
+settles the turn, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bots import wording
+from bots.base import Forget, Reply
+from bots.commands import CommandName, parse
+from bots.conversation import PlaceKind, TurnKind
+from policies.decide import Deed, Request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from bots.base import Decided, Draft, Tools, Waiting
+    from bots.conversation import Turn
+
+
+class Steward:
+    """The bot for everything that is about Hearth itself. `own_name` is how it is shown in rooms."""
+
+    name = "steward"
+
+    def __init__(self, own_name: str = "Hearth") -> None:
+        self.own_name = own_name
+
+    async def reply(self, turn: Turn, tools: Tools) -> AsyncGenerator[Draft | Waiting | Reply]:
+        """Yield one `Reply`: to a command, or the welcome of a place that we joined."""
+        if turn.kind is TurnKind.WELCOME:
+            yield await self._welcome(turn, tools)
+        else:
+            yield await self._command(turn, tools)
+
+    async def _welcome(self, turn: Turn, tools: Tools) -> Reply:
+        status = await tools.status()
+        text = wording.welcome(
+            self.own_name,
+            retention_days=status.retention_days,
+            encrypted=status.encrypted,
+            direct=turn.place.kind is PlaceKind.DIRECT,
+        )
+        return Reply(text, notice=True)
+
+    async def _command(self, turn: Turn, tools: Tools) -> Reply:
+        command = parse(turn.message.text, own_id=turn.place.account, own_name=self.own_name)
+        if command is None:
+            return Reply(wording.HELP)
+        match command.name:
+            case CommandName.HELP:
+                text = wording.HELP
+            case CommandName.STATUS:
+                text = wording.status(await tools.status())
+            case CommandName.WHY:
+                text = await self._why(turn, tools)
+            case CommandName.STOP:
+                text = wording.nothing_to_stop()
+            case CommandName.FORGET:
+                return Reply(wording.forgot_mine(), forget=Forget.MINE)
+            case CommandName.FORGET_ROOM:
+                return await self._forget_room(turn, tools)
+            case CommandName.UNKNOWN:
+                text = wording.unknown_command(command)
+        return Reply(text, features={"command": command.name.value})
+
+    async def _why(self, turn: Turn, tools: Tools) -> str:
+        asked = turn.message.reply_to
+        if asked is None:
+            return wording.why_usage()
+        decided = await self._decided(turn, asked, tools)
+        return wording.why_unknown() if decided is None else wording.why(decided)
+
+    async def _decided(self, turn: Turn, event_id: str, tools: Tools) -> Decided | None:
+        decided = await tools.decided(event_id)
+        if decided is not None:
+            return decided
+        # A reply to an answer of ours means the question that it answers.
+        cause = next((said.reply_to for said in turn.context if said.own and said.id == event_id), None)
+        return None if cause is None else await tools.decided(cause)
+
+    async def _forget_room(self, turn: Turn, tools: Tools) -> Reply:
+        verdict = await tools.may(
+            Request(
+                Deed.FORGET_ROOM,
+                turn.asker.id,
+                asker_is_bot=turn.asker.is_bot,
+                power=turn.asker.power,
+                direct=turn.place.kind is PlaceKind.DIRECT,
+            )
+        )
+        if not verdict.allowed:
+            return Reply(wording.refusal(verdict))
+        return Reply(wording.forgot_room(), forget=Forget.ROOM)

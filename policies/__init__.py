@@ -1,0 +1,1 @@
+"""What a room allows: pure functions, no clock, no network, no database."""

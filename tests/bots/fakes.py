@@ -1,0 +1,101 @@
+"""A bridge for bots under test: a tokenizer of words, a model that says what it is told to say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bots.base import Chunk, Decided, Draft, Reply, Status, Waiting
+from bots.conversation import Message, Person, Place, PlaceKind, Turn, TurnKind
+from policies.decide import Request, Verdict, decide
+from policies.room import RoomPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from bots.base import Bot
+
+OWN_ID = "@hearth:home"
+ADA = Person("@ada:home", "Ada")
+BEN = Person("@ben:home", "Ben")
+OWN = Person(OWN_ID, "Hearth", is_bot=True)
+
+
+@dataclass
+class FakeTools:
+    """Tools with a tokenizer of one token a word or sign and four a message."""
+
+    chunks: tuple[Chunk | Exception, ...] = (Chunk("Yes."), Chunk(finish="stop"))
+    context: int = 1000
+    known: dict[str, Decided] = field(default_factory=dict)
+    bundled: bool = True
+    prompts: list[list[dict[str, str]]] = field(default_factory=list)
+    counted: list[list[dict[str, str]]] = field(default_factory=list)
+    max_tokens: int = 0
+    closed: int = 0
+
+    async def may(self, request: Request) -> Verdict:
+        return decide(RoomPolicy(askers=frozenset({"*"})), (), request, 0)
+
+    async def chat(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> AsyncGenerator[Chunk]:
+        self.prompts.append([dict(one) for one in messages])
+        self.max_tokens = max_tokens
+        try:
+            for chunk in self.chunks:
+                if isinstance(chunk, Exception):
+                    raise chunk
+                yield chunk
+        finally:
+            self.closed += 1
+
+    async def count_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
+        self.counted.append([dict(one) for one in messages])
+        return tokens(messages)
+
+    async def context_size(self) -> int:
+        return self.context
+
+    async def decided(self, event_id: str) -> Decided | None:
+        return self.known.get(event_id)
+
+    async def status(self) -> Status:
+        return Status("0.1.0", "tiny.gguf", self.bundled, True, 0, 1, 0, 0, 0, 30, True)
+
+
+def tokens(messages: Sequence[Mapping[str, str]]) -> int:
+    """What the fake tokenizer counts."""
+    return sum(4 + len(re.findall(r"\w+|[^\w\s]", one["content"])) for one in messages)
+
+
+def said(
+    at: int | str, person: Person, text: str, *, reply_to: str | None = None, own: bool = False
+) -> Message:
+    return Message(str(at), person, text, reply_to=reply_to, own=own)
+
+
+def own(at: int | str, text: str, reply_to: str | None = None) -> Message:
+    return said(at, OWN, text, reply_to=reply_to, own=True)
+
+
+def turn_of(
+    message: Message,
+    context: Sequence[Message] = (),
+    *,
+    kind: TurnKind = TurnKind.MESSAGE,
+    place: PlaceKind = PlaceKind.GROUP,
+) -> Turn:
+    return Turn(1, kind, Place(OWN_ID, "!room:home", place), message.id, message, "chat", tuple(context))
+
+
+async def all_of(bot: Bot, turn: Turn, tools: FakeTools) -> list[Draft | Waiting | Reply]:
+    return [one async for one in bot.reply(turn, tools)]
+
+
+async def last_of(bot: Bot, turn: Turn, tools: FakeTools) -> Reply:
+    """The reply that ends the turn; it is the only one, and nothing follows it."""
+    everything = await all_of(bot, turn, tools)
+    reply = everything[-1]
+    assert isinstance(reply, Reply)
+    assert not any(isinstance(one, Reply) for one in everything[:-1])
+    return reply

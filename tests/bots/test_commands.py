@@ -1,0 +1,158 @@
+"""`parse` and `strip_mention`: any text in, a command or nothing out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bots.commands import Command, CommandName, parse, strip_mention, visible
+
+OWN_ID = "@hearth:home.example"
+OWN_NAME = "Hearth"
+
+
+def read(text: str) -> Command | None:
+    return parse(text, own_id=OWN_ID, own_name=OWN_NAME)
+
+
+texts = st.text() | st.builds(
+    "".join,
+    st.lists(
+        st.sampled_from(
+            [
+                "!",
+                "help",
+                "forget",
+                " room",
+                "Hearth",
+                OWN_ID,
+                ":",
+                ",",
+                " ",
+                "\n",
+                "\u200b",
+                "\u202e",
+                "!stop",
+            ]
+        )
+        | st.text(max_size=5),
+        max_size=8,
+    ),
+)
+
+
+@given(texts, texts, texts)
+@example("!" * 60_000, "", "")
+@example("Hearth " * 10_000, "Hearth ", "Hearth")
+@example("\ud800!help", "\ud800", "\ud800")
+def test_any_text_is_read(text: str, own_id: str, own_name: str) -> None:
+    """Whatever is typed, and whatever the bot is called, reading it raises nothing."""
+    command = parse(text, own_id=own_id, own_name=own_name)
+    assert command is None or (command.name is CommandName.UNKNOWN) <= (len(command.word) <= 32)
+    assert isinstance(strip_mention(text, own_id, own_name), str)
+
+
+@pytest.mark.parametrize(
+    "lead",
+    [
+        "",
+        "Hearth: ",
+        "Hearth, ",
+        "hearth : ",
+        "HEARTH ",
+        "@Hearth ",
+        "@hearth: ",
+        "@hearth:home.example ",
+        "@hearth:home.example: ",
+        "[Hearth](https://matrix.to/#/@hearth:home.example): ",
+        "[Hearth](https://matrix.to/#/%40hearth%3Ahome.example) ",
+        "\u200bHea\u200brth: ",
+        "  \n",
+        "Hearth - ",
+    ],
+)
+@pytest.mark.parametrize("name", [name for name in CommandName if name is not CommandName.UNKNOWN])
+def test_a_command_may_follow_a_mention(lead: str, name: CommandName) -> None:
+    """Every way in which clients and people write a leading mention leads to the same command."""
+    command = read(f"{lead}!{name.value}")
+    assert command is not None
+    assert command.name is name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("!HELP", CommandName.HELP),
+        ("!help me please", CommandName.HELP),
+        ("\uff01\uff48\uff45\uff4c\uff50", CommandName.HELP),
+        ("!he\u200dlp", CommandName.HELP),
+        ("\u202e!stop\u202c", CommandName.STOP),
+        ("!Forget  Room", CommandName.FORGET_ROOM),
+        ("!forget\troom.", CommandName.FORGET_ROOM),
+        ("!forget me", CommandName.FORGET),
+        ("!forget the milk", CommandName.UNKNOWN),
+        ("!forget room 12", CommandName.UNKNOWN),
+    ],
+)
+def test_spelling_does_not_matter(text: str, name: CommandName) -> None:
+    """Case, spaces, full-width and invisible characters make no difference; more words to erase by do."""
+    command = read(text)
+    assert command is not None
+    assert command.name is name
+
+
+@pytest.mark.parametrize(
+    "text", ["", "!", "!!!", "! help", "what is !help", "!?", "!5", "Hearth", "Hearth: hello", "help"]
+)
+def test_what_is_not_a_command_is_a_question(text: str) -> None:
+    """Only a word right after a leading `!` is a command."""
+    assert read(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "guess"),
+    [("!hlep", "help"), ("!sttus", "status"), ("!forgte", "forget"), ("!stopp", "stop"), ("!xyzzy", None)],
+)
+def test_an_unknown_command_comes_with_a_guess(text: str, guess: str | None) -> None:
+    """A slip of the finger is named with what was probably meant."""
+    assert read(text) == Command(CommandName.UNKNOWN, text[1:], guess)
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("Hearth: what time?", "what time?"),
+        ("Hearth what time?", "Hearth what time?"),
+        ("Hearthstone: a game", "Hearthstone: a game"),
+        ("@Hearth what time?", "what time?"),
+        ("@hearth:other.example hi", "@hearth:other.example hi"),
+        ("@hearth:home.example.org hi", "@hearth:home.example.org hi"),
+        ("[Ben](https://matrix.to/#/@ben:home) hi", "[Ben](https://matrix.to/#/@ben:home) hi"),
+        ("Ben: Hearth: hi", "Ben: Hearth: hi"),
+        ("Hearth:", ""),
+    ],
+)
+def test_only_a_leading_mention_of_the_bot_goes(text: str, rest: str) -> None:
+    """Other people's names, longer names and the name as a word stay."""
+    assert strip_mention(text, OWN_ID, OWN_NAME) == rest
+
+
+@given(st.text())
+def test_nothing_invisible_is_left(text: str) -> None:
+    """`visible` keeps every printable character in order and is idempotent."""
+    seen = visible(text)
+    assert visible(seen) == seen
+    assert [char for char in text if char.isprintable() and char.isascii()] == [
+        char for char in seen if char.isprintable() and char.isascii()
+    ]
+    assert not set(seen) & set("\u200b\u202e\u2066\ufeff\x00\x1b\u2028")
+
+
+def test_joiners_stay_where_scripts_need_them() -> None:
+    """Persian and emoji keep their joiners; between Latin letters they are a trick."""
+    assert (
+        visible("\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f467")
+        == "\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f467"
+    )
+    assert visible("ro\u200dom") == "room"

@@ -1,0 +1,91 @@
+"""The steward: one reply to every turn, and nothing erased that was not asked for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bots import wording
+from bots.base import Decided, Forget
+from bots.conversation import Person, PlaceKind, TurnKind
+from bots.steward import Steward
+from policies.decide import Code, Verdict
+from tests.bots.fakes import ADA, OWN, FakeTools, last_of, own, said, turn_of
+
+REFUSED = Decided(
+    "settled", Verdict(False, Code.PLACE_QUOTA, "policy.per_place_day", {"limit": 9}, "tomorrow"), "refused"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("!help", wording.HELP),
+        ("Hearth, !HELP", wording.HELP),
+        ("what?", wording.HELP),
+        ("!why", wording.why_usage()),
+        ("!stop", wording.nothing_to_stop()),
+        ("!hlep", "I do not know `!hlep`. Did you mean `!help`? `!help` shows what I understand."),
+    ],
+)
+async def test_a_command_gets_its_words(text: str, expected: str) -> None:
+    """Each command that changes nothing is answered, and nothing is forgotten by it."""
+    reply = await last_of(Steward(), turn_of(said(1, ADA, text)), FakeTools())
+    assert reply.text == expected
+    assert reply.forget is None
+
+
+async def test_status_says_what_runs() -> None:
+    """`!status` is what the bridge says of itself, the toy model included."""
+    reply = await last_of(Steward(), turn_of(said(1, ADA, "!status")), FakeTools())
+    assert reply.text == wording.status(await FakeTools().status())
+    assert "toy" in reply.text
+
+
+async def test_why_explains_the_message_replied_to() -> None:
+    """`!why` as a reply says what was decided; an answer of ours stands for its question."""
+    tools = FakeTools(known={"q": REFUSED})
+    for replied_to in ("q", "a"):
+        turn = turn_of(said(3, ADA, "!why", reply_to=replied_to), [own("a", "No.", "q")])
+        assert (await last_of(Steward(), turn, tools)).text == wording.why(REFUSED)
+    turn = turn_of(said(3, ADA, "!why", reply_to="other"))
+    assert (await last_of(Steward(), turn, tools)).text == wording.why_unknown()
+
+
+async def test_forget_is_the_askers_own() -> None:
+    """Everybody may have what is remembered of them erased."""
+    reply = await last_of(Steward(), turn_of(said(1, ADA, "!forget")), FakeTools())
+    assert (reply.forget, reply.text) == (Forget.MINE, wording.forgot_mine())
+
+
+@pytest.mark.parametrize(
+    ("power", "place", "forget"),
+    [
+        (0, PlaceKind.GROUP, None),
+        (49, PlaceKind.GROUP, None),
+        (50, PlaceKind.GROUP, Forget.ROOM),
+        (0, PlaceKind.DIRECT, Forget.ROOM),
+    ],
+)
+async def test_forget_room_is_for_moderators(power: int, place: PlaceKind, forget: Forget | None) -> None:
+    """A whole room is forgotten for a moderator, or between two; others hear the rule's words."""
+    asker = Person(ADA.id, ADA.name, power)
+    reply = await last_of(Steward(), turn_of(said(1, asker, "!forget room"), place=place), FakeTools())
+    assert reply.forget is forget
+    assert ("moderator" in reply.text) == (forget is None)
+
+
+async def test_the_welcome_is_a_notice() -> None:
+    """On joining there is one message, and it rings nobody's phone."""
+    reply = await last_of(Steward("Emma"), turn_of(said("join", OWN, ""), kind=TurnKind.WELCOME), FakeTools())
+    assert reply.notice
+    assert reply.text == wording.welcome("Emma", retention_days=30, encrypted=True, direct=False)
+
+
+@given(st.text(), st.text(max_size=20))
+async def test_any_text_gets_one_reply(text: str, own_name: str) -> None:
+    """Whatever reaches the steward, it answers once, and erases only on `!forget`."""
+    reply = await last_of(Steward(own_name), turn_of(said(1, ADA, text)), FakeTools())
+    assert reply.text
+    assert reply.forget is None
