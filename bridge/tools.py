@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from bots.base import Status
+from models.host import State
 from policies.decide import decide
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from bots.base import Chunk, Decided
     from bridge.journal import Claimed, Journal
     from bridge.schedule import Clock
     from models.client import ChatClient
+    from models.host import ModelHost
     from policies.decide import Request, Verdict
     from policies.room import RoomPolicy
 
@@ -33,8 +37,22 @@ class House:
     version: str
     model_name: str
     model_is_bundled: bool
-    model_ready: Callable[[], bool]
     retention_days: int
+    host: ModelHost | None = None
+    """Keeps the local model server; None where the model is served elsewhere."""
+
+    @property
+    def model_ready(self) -> bool:
+        """Whether the model answers now, as far as we know."""
+        return self.host is None or self.host.state is State.READY
+
+    async def model_can_work(self) -> None:
+        """Wait for ever; raises `ModelMisconfigured` once it is clear that the model never will."""
+        while self.host is not None:
+            with suppress(TimeoutError):
+                await self.host.ready()
+                break
+        await asyncio.Event().wait()
 
     def fairness_key(self, place: str) -> str:
         """A stable pseudonym of `place` for the model's queue (`prompt_cache_key`)."""
@@ -80,7 +98,7 @@ class TurnTools:
             version=house.version,
             model=house.model_name,
             model_is_bundled=house.model_is_bundled,
-            model_ready=house.model_ready(),
+            model_ready=house.model_ready,
             pending=counts.pending,
             running=counts.running,
             undelivered=counts.undelivered,

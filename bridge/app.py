@@ -1,0 +1,292 @@
+"""The composition root: wires settings, journal, models, platforms; starts and stops them in order.
+
+Start: data folder locked, journal, model, then per account: what was left is recovered, the loops.
+Stop (SIGTERM or SIGINT): no more events, no more claims, running turns get 20 s and are then left
+pending, the outbox gets 5 s, the journal is checkpointed. A second signal exits at once. A unit's
+`TimeoutStopSec` must exceed the sum (45 s).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import random
+import secrets
+import signal
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import structlog
+
+import bots
+from bots.chat import Chat, parse_persona
+from bots.steward import Steward
+from bridge.delivery import Delivery
+from bridge.journal import Journal
+from bridge.matrix.platform import MatrixPlatform
+from bridge.platform import Misconfigured
+from bridge.router import Options, Router
+from bridge.schedule import SystemClock, scheduler
+from bridge.tools import House
+from models.client import ChatClient, Deadlines
+from models.host import ModelHost, ServeSpec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+    from bots.base import Bot
+    from bridge.platform import Platform
+    from bridge.schedule import Clock
+    from bridge.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TURNS_GRACE = 20.0
+OUTBOX_GRACE = 5.0
+DAY_MS = 86_400_000
+_SOCKET_PATH_ROOM = 90
+_PERSONAS = Path(bots.__file__).parent / "personas"
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Hold the data folder for this process. Raises `Misconfigured` if another Hearth has it."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(data / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Misconfigured(
+                str(data),
+                "another Hearth is running on this data folder; stop it first, or name another folder "
+                "(data_dir). Two on one folder would break the encryption.",
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+class App:
+    """Everything between a start and a stop, for any number of accounts."""
+
+    def __init__(
+        self,
+        house: House,
+        platforms: list[Platform],
+        bots: Mapping[str, Bot],
+        options: Options,
+        *,
+        rng: random.Random,
+    ) -> None:
+        self._house = house
+        self._rng = rng
+        self._accounts = [
+            (platform, delivery, Router(house, platform, delivery, bots, options, rng))
+            for platform in platforms
+            for delivery in [Delivery(house.journal, platform, house.clock, rng)]
+        ]
+
+    async def serve(self, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
+        """Run until `stop` is set, or until something fails that only the operator can mend."""
+        for platform, delivery, router in self._accounts:
+            await router.recover()
+            delivery.ring()
+            log.info("account_started", account=platform.account)
+        listening = [asyncio.create_task(router.listen()) for _, _, router in self._accounts]
+        working = [asyncio.create_task(router.work()) for _, _, router in self._accounts]
+        delivering = [asyncio.create_task(delivery.run()) for _, delivery, _ in self._accounts]
+        clock = scheduler(retention=self._retain, look=self._look)
+        clock.start()
+        stopping = asyncio.create_task(stop.wait())
+        model = asyncio.create_task(self._house.model_can_work())
+        if ready is not None:
+            ready()
+        try:
+            done, _ = await asyncio.wait(
+                [stopping, model, *listening, *working, *delivering], return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            stopping.cancel()
+            await _end([model])
+            clock.shutdown(wait=False)
+            await _end(listening)
+            await _end(working)
+            await asyncio.gather(*(router.finish(TURNS_GRACE) for _, _, router in self._accounts))
+            await _end(delivering)
+            await asyncio.gather(*(delivery.drain(OUTBOX_GRACE) for _, delivery, _ in self._accounts))
+            await self._house.journal.checkpoint()
+        for task in done - {stopping}:
+            task.result()  # raises what ended it: Misconfigured, or a bug that must not go unseen
+
+    async def _retain(self) -> None:
+        before = self._house.clock.now() - self._house.retention_days * DAY_MS
+        erased = await self._house.journal.expire(before)
+        if erased:
+            log.info("retention", erased=erased, days=self._house.retention_days)
+
+    def _look(self) -> None:
+        for _, delivery, router in self._accounts:
+            router.ring()
+            delivery.ring()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, clock: Clock | None = None) -> AsyncIterator[House]:
+    """The house of `settings`: data folder locked, journal open, model starting."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(locked(settings.data))
+        journal = await Journal.open(settings.journal_path)
+        stack.push_async_callback(journal.close)
+        client, host = await _model(settings, stack)
+        yield House(
+            journal=journal,
+            clock=clock,
+            model=client,
+            policy=settings.room_policy,
+            salt=secrets.token_bytes(16),
+            version=version("hearth-bridge"),
+            model_name=_model_name(settings),
+            model_is_bundled=settings.model.kind == "bundled",
+            host=host,
+            retention_days=settings.retention_days,
+        )
+
+
+async def _model(settings: Settings, stack: AsyncExitStack) -> tuple[ChatClient, ModelHost | None]:
+    """The client of the chat model, and the host of its server where that is ours."""
+    deadlines = Deadlines(total=settings.model.deadline.total_seconds())
+    if settings.model.kind == "remote":
+        key = settings.credentials().get("model-api-key")
+        client = ChatClient(
+            settings.model.name or "",
+            base_url=settings.model.base_url,
+            api_key=None if key is None else key.get_secret_value(),
+            deadlines=deadlines,
+            context=settings.model.context,
+        )
+        stack.push_async_callback(client.close)
+        return client, None
+    name = _model_name(settings)
+    path = settings.model_path
+    spec = ServeSpec(
+        model="echo" if path is None else str(path),
+        socket=_socket_folder(settings, stack) / "chat.sock",
+        name=name,
+        context=settings.model.context,
+        threads=settings.model.threads or 0,
+        memory=settings.model.memory_limit or 0,
+        echo_delay=settings.model.echo_delay,
+    )
+    host = await stack.enter_async_context(ModelHost(spec))
+    # The bundled model is too small to be imaginative: it copies what it finds, or it errs.
+    temperature = 0.0 if settings.model.kind == "bundled" else None
+    client = ChatClient(name, socket=spec.socket, deadlines=deadlines, temperature=temperature)
+    stack.push_async_callback(client.close)
+    return client, host
+
+
+def _socket_folder(settings: Settings, stack: AsyncExitStack) -> Path:
+    """The data folder, or a private temporary one where its path is too long for a socket (108 bytes)."""
+    if len(os.fsencode(settings.data)) < _SOCKET_PATH_ROOM:
+        return settings.data
+    return Path(stack.enter_context(TemporaryDirectory(prefix="hearth-")))
+
+
+def _model_name(settings: Settings) -> str:
+    if settings.model.kind == "remote":
+        return settings.model.name or ""
+    path = settings.model_path
+    return "echo" if path is None else path.stem
+
+
+def bots_of(settings: Settings) -> dict[str, Bot]:
+    """The bots, with the files that they need already read. Raises `Misconfigured`."""
+    chosen = settings.persona_path
+    persona_file = chosen or _PERSONAS / f"{settings.chat.persona}.toml"
+    try:
+        persona = parse_persona(persona_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        known = ", ".join(sorted(path.stem for path in _PERSONAS.glob("*.toml")))
+        raise Misconfigured(
+            "chat.persona", f"{persona_file}: {error}; use one of {known}, or a file"
+        ) from error
+    persona = replace(
+        persona,
+        max_tokens=min(persona.max_tokens, settings.model.max_tokens),
+        context_messages=min(persona.context_messages, settings.chat.context_messages),
+    )
+    return {"chat": Chat(persona), "steward": Steward(persona.name)}
+
+
+def options_of(settings: Settings, own_name: str) -> Options:
+    """What the settings say about how a router works."""
+    return Options(
+        own_name=own_name,
+        at_once=settings.limits.concurrent_turns,
+        context_messages=settings.chat.context_messages,
+        max_age_ms=None if settings.matrix is None else int(settings.matrix.max_age.total_seconds() * 1000),
+        streaming=settings.delivery.streaming,
+        receipts=settings.delivery.receipts,
+        typing=settings.delivery.typing,
+    )
+
+
+async def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> int:
+    """`hearth run`: answer on Matrix until SIGTERM or SIGINT; the exit status."""
+    matrix = settings.need_matrix()
+    rng = random.Random()  # noqa: S311 - jitter
+    bots = bots_of(settings)
+    credentials = settings.credentials()
+    async with opened(settings) as house:
+        password = credentials.get("matrix-password")
+        token = credentials.get("matrix-access-token")
+        platform = MatrixPlatform(
+            homeserver=matrix.homeserver,
+            user_id=matrix.user,
+            password=None if password is None else password.get_secret_value(),
+            access_token=None if token is None else token.get_secret_value(),
+            device_name=matrix.device_name,
+            store=settings.matrix_store,
+            pickle_key=credentials.pickle_key().get_secret_value(),
+            may_invite=house.policy.admits,
+            known_bots=frozenset(matrix.bots),
+            rng=rng,
+        )
+        try:
+            chat = bots["chat"]
+            own_name = chat.own_name if isinstance(chat, Chat) else "Hearth"
+            app = App(house, [platform], bots, options_of(settings, own_name), rng=rng)
+            await app.serve(_stop_on_signal(), ready)
+        finally:
+            await platform.close()
+    return 0
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second one exits at once."""
+    stop = asyncio.Event()
+
+    def stopping() -> None:
+        if stop.is_set():
+            os._exit(130)
+        log.info("stopping", again="exits at once")
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):
+            loop.add_signal_handler(number, stopping)
+    return stop

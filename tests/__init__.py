@@ -1,0 +1,1 @@
+"""Tests of Hearth; the folders mirror the packages."""
