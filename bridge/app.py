@@ -1,8 +1,10 @@
 """The composition root: wires settings, journal, models, platforms; starts and stops them in order.
 
 Start: data folder locked, journal, model, then per account: what was left is recovered, the loops.
-Stop (SIGTERM or SIGINT): no more events, no more claims, running turns get 20 s and are then left
-pending, the outbox gets 5 s, the journal is checkpointed. A second signal exits at once. A unit's
+Stop (SIGTERM or SIGINT): no more claims, running turns get 20 s and are then left pending, the outbox
+gets 5 s, the platforms hang up, the journal is checkpointed. The platforms go last, because the session
+that sends is the one that listens; what still arrives is admitted and waits for the next start. A second
+signal exits at once. A unit's
 `TimeoutStopSec` must exceed the sum (45 s).
 """
 
@@ -115,11 +117,11 @@ class App:
             stopping.cancel()
             await _end([model])
             clock.shutdown(wait=False)
-            await _end(listening)
             await _end(working)
             await asyncio.gather(*(router.finish(TURNS_GRACE) for _, _, router in self._accounts))
             await _end(delivering)
             await asyncio.gather(*(delivery.drain(OUTBOX_GRACE) for _, delivery, _ in self._accounts))
+            await _end(listening)
             await self._house.journal.checkpoint()
         for task in done - {stopping}:
             task.result()  # raises what ended it: Misconfigured, or a bug that must not go unseen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from models.host import State
 from policies.decide import decide
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from bots.base import Chunk, Decided
     from bridge.journal import Claimed, Journal
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from models.host import ModelHost
     from policies.decide import Request, Verdict
     from policies.room import RoomPolicy
+
+AWAKE_WITHIN = 60.0
+"""Seconds that a turn waits for a model that is starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ class House:
     def model_ready(self) -> bool:
         """Whether the model answers now, as far as we know."""
         return self.host is None or self.host.state is State.READY
+
+    async def model_awake(self) -> None:
+        """Wait while the local model starts or restarts, so that this costs no turn an attempt.
+
+        Raises `ModelMisconfigured` if it never will; returns after a minute in any case, and the
+        request then fails by itself.
+        """
+        if self.host is not None and self.host.state is not State.READY:
+            with suppress(TimeoutError):
+                await self.host.ready(AWAKE_WITHIN)
 
     async def model_can_work(self) -> None:
         """Wait for ever; raises `ModelMisconfigured` once it is clear that the model never will."""
@@ -72,17 +85,22 @@ class TurnTools:
         facts = replace(request, asker=turn.asker.id, asker_is_bot=turn.asker.is_bot, power=turn.asker.power)
         return decide(self._house.policy, (), facts, self._house.clock.now())
 
-    def chat(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> AsyncIterator[Chunk]:
+    async def chat(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> AsyncGenerator[Chunk]:
         """Stream an answer of the chat model."""
+        await self._house.model_awake()
         key = self._house.fairness_key(self._claimed.turn.place.id)
-        return self._house.model.chat(messages, max_tokens=max_tokens, cache_key=key)
+        async with aclosing(self._house.model.chat(messages, max_tokens=max_tokens, cache_key=key)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def count_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
         """Tokens of `messages` as a prompt."""
+        await self._house.model_awake()
         return await self._house.model.count_tokens(messages)
 
     async def context_size(self) -> int:
         """Tokens that prompt and answer may take together."""
+        await self._house.model_awake()
         return await self._house.model.context_size()
 
     async def decided(self, event_id: str) -> Decided | None:

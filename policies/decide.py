@@ -57,7 +57,7 @@ class Request:
     """Who asks for what, with the facts that the policy may look at.
 
     `asked_today` and `place_today` count answered questions in the last 24 hours;
-    `recent` counts this account's messages to the bot in the last minute; `age_ms` and
+    `recent` counts this account's messages to the bot in this place in the last minute; `age_ms` and
     `max_age_ms` say how old the question is and how old it may be; `owner` is whose answer a
     `STOP` would end.
     """

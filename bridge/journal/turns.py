@@ -81,9 +81,9 @@ def counters(db: sqlite3.Connection, account: str, place_id: str, asker: str, no
         " AND outcome = 'answered' AND created_at > :day) AS asked_today, "
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND bot = 'chat' "
         " AND outcome = 'answered' AND created_at > :day) AS place_today, "
-        "(SELECT count(*) FROM turns WHERE account = :account AND asker = :asker "
+        "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND asker = :asker "
         " AND created_at > :minute) AS recent, "
-        "(SELECT count(*) FROM turns WHERE account = :account AND asker = :asker "
+        "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND asker = :asker "
         " AND created_at > :minute AND code = 'loop') AS loop_notices",
         {
             "account": account,
