@@ -193,10 +193,13 @@ class Platform(Protocol):
     """One account on one network."""
 
     account: str
-    device: str
-    """The device (session) under which the server remembers keys; `""` where there is none."""
     key_memory: float
     """Seconds for which the server surely remembers a key. Older actions are looked for before a resend."""
+
+    @property
+    def device(self) -> str:
+        """The device (session) under which the server remembers keys; `""` where there is none."""
+        ...
 
     def events(self, cursor: str | None, sealed: Sequence[Event] = ()) -> AsyncGenerator[Batch, None]:
         """Yield what arrived after `cursor`, for ever, in order.

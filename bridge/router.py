@@ -32,7 +32,7 @@ from policies.decide import Code, Deed, Request, Verdict, decide
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from bots.base import Bot, Reply
     from bridge.delivery import Delivery
@@ -91,7 +91,7 @@ class Router:
         self._rng = rng
         self._bell = Doorbell(house.clock)
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._presence: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     def ring(self) -> None:
         """There may be something to do."""
@@ -137,6 +137,8 @@ class Router:
 
         admitted = await self._journal.admit(batch, judge, self._clock.now())
         await self._cancel(admitted.cancelled)
+        for place in admitted.erased:
+            self._beside(self._erase_traces(place))
         if admitted.controls:
             await self._handle_controls()
         if admitted.deliveries:
@@ -240,8 +242,8 @@ class Router:
         await asyncio.gather(*late.values(), return_exceptions=True)
         for turn in late:
             await self._journal.release(turn)
-        if self._presence:
-            await asyncio.wait(self._presence, timeout=1)
+        if self._background:
+            await asyncio.wait(self._background, timeout=1)
 
     async def _run(self, claimed: Claimed) -> None:
         now = self._clock.now()
@@ -256,7 +258,7 @@ class Router:
             words = _refusal_words(verdict) if aloud else ""
             await self._settle(claimed, Outcome.REFUSED, verdict, words, notice=True)
             return
-        run = Run(claimed, self._platform, self._delivery, self._options, self._house, self._presence)
+        run = Run(claimed, self._platform, self._delivery, self._options, self._house, self._background)
         try:
             async with asyncio.timeout(self._options.turn_deadline):
                 reply = await run.reply(self._bots[turn.bot])
@@ -289,7 +291,20 @@ class Router:
         )
         await self._store(claimed, settlement)
         if reply.forget is not None:
+            self._beside(self._erase_traces(claimed.turn.place.id))
+
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _erase_traces(self, place: str) -> None:
+        """After an erasure: the journal's log is emptied, and the model drops what it keeps of the place."""
+        try:
             await self._journal.checkpoint()
+            await self._house.model.forget(self._house.fairness_key(place))
+        except (ModelError, sqlite3.Error) as error:
+            log.warning("traces_left", place=place, error=str(error))
 
     async def _fail(self, claimed: Claimed, run: Run, reason: wording.Failure) -> None:
         attempts = claimed.attempts + 1

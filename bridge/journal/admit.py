@@ -33,6 +33,7 @@ class Admit:
         self.judge = judge
         self.now = now
         self.cancelled: list[int] = []
+        self.erased: set[str] = set()
         self.work = False
         self.controls = False
         self.deliveries = False
@@ -55,7 +56,13 @@ class Admit:
                 "ON CONFLICT (account) DO UPDATE SET cursor = excluded.cursor, moved_at = excluded.moved_at",
                 [self.account, batch.cursor, self.now],
             )
-        return Admitted(tuple(self.cancelled), self.work, self.controls, self.deliveries)
+        return Admitted(
+            cancelled=tuple(self.cancelled),
+            erased=frozenset(self.erased),
+            work=self.work,
+            controls=self.controls,
+            deliveries=self.deliveries,
+        )
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -198,6 +205,7 @@ class Admit:
         if target is None or not self._may_redact(event.sender.id, event.sender.power, target["sender"]):
             return  # not here yet: the row stays and is applied when its message comes
         memory.erase_event(self.db, self.account, target["id"])
+        self.erased.add(event.place)
         if target["kind"] != EventKind.MESSAGE:
             return  # a taken-back edit: the text before it counts again
         if target["own"]:

@@ -74,9 +74,13 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What a committed batch changed: turns to cancel, and whether there is something new to do."""
+    """What a committed batch changed: turns to cancel, and whether there is something new to do.
+
+    `erased` are the places in which words were taken back.
+    """
 
     cancelled: tuple[int, ...] = ()
+    erased: frozenset[str] = frozenset()
     work: bool = False
     controls: bool = False
     deliveries: bool = False

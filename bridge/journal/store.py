@@ -88,8 +88,9 @@ class Store:
 
         await self._run(self._reader, close_reader)  # the last connection to close empties the log
         await self._run(self._writer, close_writer)
-        self._reader.shutdown()
-        self._writer.shutdown()
+        # Nothing is queued any more; joining the threads here would block the event loop.
+        self._reader.shutdown(wait=False)
+        self._writer.shutdown(wait=False)
 
     @staticmethod
     async def _run(executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
