@@ -26,8 +26,9 @@ class Steward:
 
     name = "steward"
 
-    def __init__(self, own_name: str = "Hearth") -> None:
+    def __init__(self, own_name: str = "Hearth", community: str = "") -> None:
         self.own_name = own_name
+        self.community = community
 
     async def reply(self, turn: Turn, tools: Tools) -> AsyncGenerator[Draft | Waiting | Reply]:
         """Yield one `Reply`: to a command, or the welcome of a place that we joined."""
@@ -39,7 +40,7 @@ class Steward:
     async def _welcome(self, turn: Turn, tools: Tools) -> Reply:
         status = await tools.status()
         text = wording.welcome(
-            self.own_name,
+            f"{self.own_name} of {self.community}" if self.community else self.own_name,
             retention_days=status.retention_days,
             encrypted=status.encrypted,
             direct=turn.place.kind is PlaceKind.DIRECT,

@@ -149,7 +149,7 @@ async def opened(settings: Settings, clock: Clock | None = None) -> AsyncIterato
     """The house of `settings`: data folder locked, journal open, model starting."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        stack.enter_context(locked(settings.data))
+        await asyncio.to_thread(stack.enter_context, locked(settings.data))
         journal = await Journal.open(settings.journal_path)
         stack.push_async_callback(journal.close)
         client, host = await _model(settings, stack)
@@ -159,7 +159,7 @@ async def opened(settings: Settings, clock: Clock | None = None) -> AsyncIterato
             model=client,
             policy=settings.room_policy,
             salt=secrets.token_bytes(16),
-            version=version("hearth-bridge"),
+            version=await asyncio.to_thread(version, "hearth-bridge"),
             model_name=_model_name(settings),
             model_is_bundled=settings.model.kind == "bundled",
             host=host,
@@ -171,7 +171,7 @@ async def _model(settings: Settings, stack: AsyncExitStack) -> tuple[ChatClient,
     """The client of the chat model, and the host of its server where that is ours."""
     deadlines = Deadlines(total=settings.model.deadline.total_seconds())
     if settings.model.kind == "remote":
-        key = settings.credentials().get("model-api-key")
+        key = await asyncio.to_thread(settings.credentials().get, "model-api-key")
         client = ChatClient(
             settings.model.name or "",
             base_url=settings.model.base_url,
@@ -185,7 +185,7 @@ async def _model(settings: Settings, stack: AsyncExitStack) -> tuple[ChatClient,
     path = settings.model_path
     spec = ServeSpec(
         model="echo" if path is None else str(path),
-        socket=_socket_folder(settings, stack) / "chat.sock",
+        socket=await asyncio.to_thread(_socket_folder, settings, stack) / "chat.sock",
         name=name,
         context=settings.model.context,
         threads=settings.model.threads or 0,
@@ -230,7 +230,7 @@ def bots_of(settings: Settings) -> dict[str, Bot]:
         max_tokens=min(persona.max_tokens, settings.model.max_tokens),
         context_messages=min(persona.context_messages, settings.chat.context_messages),
     )
-    return {"chat": Chat(persona), "steward": Steward(persona.name)}
+    return {"chat": Chat(persona), "steward": Steward(persona.name, settings.community)}
 
 
 def options_of(settings: Settings, own_name: str) -> Options:
@@ -250,11 +250,11 @@ async def run(settings: Settings, *, ready: Callable[[], None] | None = None) ->
     """`hearth run`: answer on Matrix until SIGTERM or SIGINT; the exit status."""
     matrix = settings.need_matrix()
     rng = random.Random()  # noqa: S311 - jitter
-    bots = bots_of(settings)
+    bots = await asyncio.to_thread(bots_of, settings)
     credentials = settings.credentials()
     async with opened(settings) as house:
-        password = credentials.get("matrix-password")
-        token = credentials.get("matrix-access-token")
+        password = await asyncio.to_thread(credentials.get, "matrix-password")
+        token = await asyncio.to_thread(credentials.get, "matrix-access-token")
         platform = MatrixPlatform(
             homeserver=matrix.homeserver,
             user_id=matrix.user,
@@ -262,7 +262,7 @@ async def run(settings: Settings, *, ready: Callable[[], None] | None = None) ->
             access_token=None if token is None else token.get_secret_value(),
             device_name=matrix.device_name,
             store=settings.matrix_store,
-            pickle_key=credentials.pickle_key().get_secret_value(),
+            pickle_key=(await asyncio.to_thread(credentials.pickle_key)).get_secret_value(),
             may_invite=house.policy.admits,
             known_bots=frozenset(matrix.bots),
             rng=rng,

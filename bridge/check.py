@@ -1,0 +1,468 @@
+"""`hearth check`: tries what `hearth run` needs, and says the remedy for what does not work.
+
+Owns the questions and the table. Promises: nothing is sent into any room, and no session is left
+behind (where there is none yet, one is made to try the password and ended at once). Each question
+has a deadline and stands for itself: one that fails does not hide the others. Safe beside a
+running `hearth run`, whose model it asks instead of loading a second one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bridge.app import bots_of, locked, opened
+from bridge.console import printable
+from bridge.credentials import MATRIX_ACCESS_TOKEN, MATRIX_PASSWORD, MODEL_API_KEY
+from bridge.journal import Journal
+from bridge.matrix.identity import is_signed_by
+from bridge.platform import Misconfigured
+from bridge.settings import load
+from models.client import ChatClient, Deadlines, ModelError, ModelMisconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from bridge.settings import MatrixSettings, Settings
+
+NETWORK_DEADLINE = 15.0
+MODEL_DEADLINE = 120.0
+FREE_AT_LEAST = 200 << 20
+"""Bytes on the disk below which it is said: the journal and its log need some to breathe."""
+GGUF = b"GGUF"
+"""How such a file starts (ggml, `docs/gguf.md`)."""
+
+
+class State(StrEnum):
+    """What a line of the table says."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Works, but worth knowing."""
+    LATER = "later"
+    """Does not work now, and may without any change of yours."""
+    PROBLEM = "problem"
+
+
+COLOURS = {State.OK: "green", State.NOTE: "yellow", State.LATER: "red", State.PROBLEM: "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One answer: what was looked at, how it is, in words, and what to do where it is not well."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def status(lines: list[Line]) -> int:
+    """The exit status: 78 if something must be changed, 75 if only time helps, else 0."""
+    states = {line.state for line in lines}
+    if State.PROBLEM in states:
+        return os.EX_CONFIG
+    return os.EX_TEMPFAIL if State.LATER in states else 0
+
+
+async def check(config: Path | None, *, model: bool = True, out: Console | None = None) -> int:
+    """Look at everything, print a table, and return the exit status."""
+    out = out or Console(highlight=False)
+    lines = [line async for line in look(config, model=model)]
+    show(lines, out)
+    return status(lines)
+
+
+def show(lines: list[Line], out: Console) -> None:
+    """Print the lines: a table on a terminal, tab-separated values otherwise."""
+    if not out.is_terminal:
+        for line in lines:
+            said = (line.state, line.name, line.found, line.remedy)
+            out.file.write("\t".join(map(printable, said)).rstrip() + "\n")  # rich would expand the tabs
+        return
+    table = Table("", "what", "how it is", "what to do", box=box.SIMPLE_HEAD)
+    for line in lines:
+        state = f"[{COLOURS[line.state]}]{line.state}[/]"
+        table.add_row(state, *(escape(printable(cell)) for cell in (line.name, line.found, line.remedy)))
+    out.print(table)
+
+
+async def look(config: Path | None, *, model: bool) -> AsyncIterator[Line]:
+    """Yield the lines, in the order in which `hearth run` would need them."""
+    try:
+        settings = await asyncio.to_thread(load, config)
+    except Misconfigured as error:
+        yield Line("settings", State.PROBLEM, error.path, error.remedy)
+        return
+    if settings.source is None:
+        yield Line("settings", State.NOTE, "no settings file; the defaults", "write ./hearth.toml")
+    else:
+        yield Line("settings", State.OK, str(settings.source))
+    yield await asyncio.to_thread(data_folder, settings.data)
+    if await asyncio.to_thread(_is_running, settings.data):
+        yield Line("running", State.NOTE, "a `hearth run` works on this data folder now")
+    yield await _journal(settings.journal_path)
+    yield await asyncio.to_thread(credentials, settings)
+    if settings.matrix is None:
+        yield Line("matrix", State.NOTE, "not set: `hearth chat` works, `hearth run` needs [matrix]")
+    else:
+        async for line in _matrix(settings, settings.matrix):
+            yield line
+    yield await asyncio.to_thread(persona, settings)
+    if model:
+        yield await _model(settings)
+
+
+# -- this machine ------------------------------------------------------------------------------------
+
+
+def data_folder(data: Path) -> Line:
+    """Whether the data folder, or the nearest folder above it, can be written and has room."""
+    there = next(folder for folder in (data, *data.parents) if folder.exists())
+    if not there.is_dir():
+        return Line("data folder", State.PROBLEM, f"{there} is not a folder", "set data_dir to one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Line(
+            "data folder",
+            State.PROBLEM,
+            f"{there} cannot be written by {_user()}",
+            "give it to that user, or set data_dir",
+        )
+    free = shutil.disk_usage(there).free
+    if free < FREE_AT_LEAST:
+        return Line("data folder", State.PROBLEM, f"{there} has {_bytes(free)} left", "free some space")
+    if there != data:
+        return Line("data folder", State.OK, f"{data}, made by the first `hearth run`")
+    mode = stat.S_IMODE(data.stat().st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return Line("data folder", State.PROBLEM, f"{data} is open to others ({mode:o})", f"chmod 700 {data}")
+    return Line("data folder", State.OK, f"{data}, {_bytes(free)} free")
+
+
+def persona(settings: Settings) -> Line:
+    """Whether the persona's file is one."""
+    try:
+        bots_of(settings)
+    except Misconfigured as error:
+        return Line("persona", State.PROBLEM, error.path, error.remedy)
+    return Line("persona", State.OK, settings.chat.persona)
+
+
+def credentials(settings: Settings) -> Line:
+    """Whether the secrets that the settings call for are there, and only ours to read."""
+    files = settings.credentials()
+    for path in files.too_open():
+        return Line("credentials", State.PROBLEM, f"{path} is open to others", f"chmod 600 {path}")
+    try:
+        password, token = files.get(MATRIX_PASSWORD), files.get(MATRIX_ACCESS_TOKEN)
+        files.get(MODEL_API_KEY)
+    except Misconfigured as error:
+        return Line("credentials", State.PROBLEM, error.path, error.remedy)
+    if settings.matrix is not None and password is None and token is None:
+        return Line(
+            "credentials",
+            State.PROBLEM,
+            "neither a password nor an access token for Matrix",
+            f"write the password into {files.write / MATRIX_PASSWORD}, mode 600",
+        )
+    if settings.matrix is not None and password is None:
+        return Line(
+            "credentials",
+            State.NOTE,
+            "an access token without a password: it cannot cross-sign a new device by itself",
+            f"put the password into {files.write / MATRIX_PASSWORD}",
+        )
+    return Line("credentials", State.OK, ", ".join(map(str, files.read)))
+
+
+def _is_running(data: Path) -> bool:
+    if not (data / "lock").exists():
+        return False
+    try:
+        with locked(data):
+            return False
+    except Misconfigured:
+        return True
+
+
+async def _journal(path: Path) -> Line:
+    if not await asyncio.to_thread(path.exists):
+        return Line("journal", State.OK, f"{path}, made by the first `hearth run`")
+    try:
+        journal = await Journal.open(path)
+        try:
+            counts = await journal.counts()
+        finally:
+            await journal.close()
+    except Misconfigured as error:
+        return Line("journal", State.PROBLEM, error.path, error.remedy)
+    found = f"opens; {counts.pending + counts.running} open, {counts.undelivered} to deliver"
+    stuck = counts.parked + counts.undeliverable
+    if stuck:
+        return Line("journal", State.NOTE, f"{found}, {stuck} stuck", "see `hearth turns stuck`")
+    return Line("journal", State.OK, found)
+
+
+# -- the homeserver ----------------------------------------------------------------------------------
+
+
+async def _matrix(settings: Settings, matrix: MatrixSettings) -> AsyncIterator[Line]:
+    if not matrix.allow:
+        yield Line("matrix.allow", State.PROBLEM, "empty: nobody may invite or ask", "name your server there")
+    timeout = aiohttp.ClientTimeout(total=NETWORK_DEADLINE)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        api = _Api(http, matrix.homeserver)
+        try:
+            code, versions = await api.call("GET", "/_matrix/client/versions")
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            yield Line(
+                "homeserver",
+                State.LATER,
+                f"{matrix.homeserver} does not answer as one: {str(error) or type(error).__name__}",
+                "start it, or correct matrix.homeserver; `hearth run` waits for it",
+            )
+            return
+        known = versions.get("versions")
+        if code != HTTPStatus.OK or not known:
+            yield Line(
+                "homeserver",
+                State.PROBLEM,
+                f"{matrix.homeserver} answers {code}, not as a homeserver",
+                "correct matrix.homeserver: the address of its client API",
+            )
+            return
+        yield Line("homeserver", State.OK, f"{matrix.homeserver}, up to {known[-1]}")
+        try:
+            async for line in _login(api, settings, matrix):
+                yield line
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            yield Line("login", State.LATER, f"no answer: {error or type(error).__name__}", "try again later")
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    http: aiohttp.ClientSession
+    base: str
+
+    async def call(
+        self, method: str, path: str, body: object = None, token: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object of one request; raises as aiohttp does, `ValueError` if it is no JSON."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with self.http.request(method, self.base + path, json=body, headers=headers) as answer:
+            told = await answer.json(content_type=None)
+            if not isinstance(told, dict):
+                raise ValueError("the answer is not a JSON object")  # noqa: TRY004 - of their data, not of our types
+            return answer.status, told
+
+
+async def _login(api: _Api, settings: Settings, matrix: MatrixSettings) -> AsyncIterator[Line]:
+    try:
+        files = settings.credentials()
+        password = await asyncio.to_thread(files.get, MATRIX_PASSWORD)
+        token = await asyncio.to_thread(files.get, MATRIX_ACCESS_TOKEN)
+    except Misconfigured:
+        return  # said by the line of the credentials
+    try:
+        known = await asyncio.to_thread(session_token, settings)
+    except Misconfigured as error:
+        yield Line("login", State.PROBLEM, error.path, error.remedy)
+        return
+    use = known
+    if use is None and password is not None:  # it goes before the token, as in `hearth run`
+        async with _tried(api, matrix, password.get_secret_value()) as (made, line):
+            yield line
+            if made is not None:
+                yield await _signed(api, matrix, made, None)
+        return
+    if use is None:
+        if token is None:
+            return  # as above
+        use = token.get_secret_value()
+    code, told = await api.call("GET", "/_matrix/client/v3/account/whoami", token=use)
+    if code != HTTPStatus.OK:
+        which = "the session in the data folder" if known else MATRIX_ACCESS_TOKEN
+        yield Line(
+            "login", State.PROBLEM, f"{which} is refused: {_said(told)}", _renew(ours=known is not None)
+        )
+        return
+    if told.get("user_id") != matrix.user:
+        yield Line(
+            "login",
+            State.PROBLEM,
+            f"the credentials are those of {told.get('user_id')}",
+            f"set matrix.user to it, or give the credentials of {matrix.user}",
+        )
+        return
+    yield Line("login", State.OK, f"{matrix.user}, device {told.get('device_id')}")
+    yield await _signed(api, matrix, use, told.get("device_id"))
+
+
+def _renew(*, ours: bool) -> str:
+    if ours:
+        return "`hearth run` logs in anew, if it has the password"
+    return f"write a new token into {MATRIX_ACCESS_TOKEN}"
+
+
+@contextlib.asynccontextmanager
+async def _tried(api: _Api, matrix: MatrixSettings, password: str) -> AsyncGenerator[tuple[str | None, Line]]:
+    """Log in with the password, and out again."""
+    code, told = await api.call(
+        "POST",
+        "/_matrix/client/v3/login",
+        {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": matrix.user},
+            "password": password,
+            "initial_device_display_name": f"{matrix.device_name} (check)",
+        },
+    )
+    made = told.get("access_token")
+    if code != HTTPStatus.OK or not isinstance(made, str):
+        remedy = f"correct {MATRIX_PASSWORD} or matrix.user"
+        if told.get("errcode") == "M_LIMIT_EXCEEDED":
+            yield None, Line("login", State.LATER, f"too many logins: {_said(told)}", "try again later")
+        else:
+            yield None, Line("login", State.PROBLEM, f"{matrix.user} is refused: {_said(told)}", remedy)
+        return
+    try:
+        yield (
+            made,
+            Line("login", State.OK, f"{matrix.user} by password; the first `hearth run` makes a device"),
+        )
+    finally:
+        await api.call("POST", "/_matrix/client/v3/logout", {}, made)
+
+
+async def _signed(api: _Api, matrix: MatrixSettings, token: str, device: str | None) -> Line:
+    """Whether the device is signed by the account's identity, as clients of 2026 ask (MSC4153)."""
+    user = matrix.user
+    _, told = await api.call("POST", "/_matrix/client/v3/keys/query", {"device_keys": {user: []}}, token)
+    master, signing = (_inner(told, f"{usage}_keys", user) for usage in ("master", "self_signing"))
+    if not master or not signing:
+        return Line("cross-signing", State.NOTE, "not set up yet", "the first `hearth run` does it")
+    if device is None:
+        return Line("cross-signing", State.NOTE, "the account has keys", "the first `hearth run` uses them")
+    made = _inner(told, "device_keys", user, device)
+    by_master = any(is_signed_by(signing, user, key) for key in _inner(master, "keys").values())
+    if by_master and any(is_signed_by(made, user, key) for key in _inner(signing, "keys").values()):
+        return Line("cross-signing", State.OK, f"device {device} is signed by the account's identity")
+    return Line(
+        "cross-signing",
+        State.PROBLEM,
+        f"device {device} is not signed: other people's clients will ignore it",
+        f"give {MATRIX_PASSWORD} and restart `hearth run`; its log says why where that is not enough",
+    )
+
+
+def session_token(settings: Settings) -> str | None:
+    """The access token of the session that `hearth run` keeps; None before its first login."""
+    matrix = settings.need_matrix()
+    try:
+        kept = json.loads((settings.matrix_store / "session.json").read_text("utf-8"))
+        ours = (kept["homeserver"], kept["user_id"]) == (matrix.homeserver, matrix.user)
+        return str(kept["access_token"]) if ours else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        path = settings.matrix_store / "session.json"
+        raise Misconfigured(str(path), f"is damaged ({error}); delete it to log in anew") from error
+
+
+def _inner(value: dict[str, Any], *path: str) -> dict[str, Any]:
+    for key in path:
+        inner = value.get(key)
+        value = inner if isinstance(inner, dict) else {}
+    return value
+
+
+def _said(told: dict[str, Any]) -> str:
+    return f"{told.get('errcode', 'no code')} {told.get('error', '')}".strip()
+
+
+# -- the model ---------------------------------------------------------------------------------------
+
+
+async def _model(settings: Settings) -> Line:
+    model = settings.model
+    path = settings.model_path
+    if path is not None and (line := await asyncio.to_thread(model_file, path)) is not None:
+        return line
+    name = model.name or "" if model.kind == "remote" else "echo" if path is None else path.stem
+    try:
+        async with asyncio.timeout(MODEL_DEADLINE), _client(settings, name) as client:
+            async for chunk in client.chat([{"role": "user", "content": "Hello!"}], max_tokens=1):
+                if chunk.finish is not None:
+                    break
+            size = await client.context_size()
+    except (ModelMisconfigured, Misconfigured) as error:
+        return Line("model", State.PROBLEM, error.path, error.remedy)
+    except (ModelError, TimeoutError) as error:
+        words = str(error) or f"no answer within {MODEL_DEADLINE:.0f} s"
+        remote = "look at that server" if model.kind == "remote" else "see the log of `hearth models serve`"
+        return Line("model", State.LATER, f"{name} does not answer: {words}", remote)
+    found = f"{name} answers, {size} tokens of context"
+    if model.kind == "bundled":
+        return Line(
+            "model", State.NOTE, f"{found}; it is the small one that ships", "set model.path to a GGUF"
+        )
+    return Line("model", State.OK, found)
+
+
+def model_file(path: Path) -> Line | None:
+    """What is wrong with a model's file as a file; None if nothing is."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(GGUF))
+    except OSError as error:
+        return Line("model", State.PROBLEM, f"{path}: {error.strerror}", "correct model.path")
+    if start != GGUF:
+        return Line("model", State.PROBLEM, f"{path} is not a GGUF file", "set model.path to one")
+    return None
+
+
+@contextlib.asynccontextmanager
+async def _client(settings: Settings, name: str) -> AsyncGenerator[ChatClient]:
+    """The model of a running `hearth run`, or one of our own for a moment."""
+    theirs = settings.data / "chat.sock"
+    running = await asyncio.to_thread(_is_running, settings.data)
+    if running and await asyncio.to_thread(theirs.exists):
+        client = ChatClient(name, socket=theirs, deadlines=Deadlines(total=MODEL_DEADLINE))
+        try:
+            yield client
+        finally:
+            await client.close()
+        return
+    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="hearth-check-")
+    try:
+        elsewhere = {"data_dir": Path(folder), "credentials_dir": settings.credentials().write}
+        async with opened(settings.model_copy(update=elsewhere)) as house:
+            if house.host is not None:
+                await house.host.ready(MODEL_DEADLINE)
+            yield house.model
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _user() -> str:
+    return f"uid {os.getuid()}"
+
+
+def _bytes(number: int) -> str:
+    return f"{number / (1 << 30):.1f} GiB"

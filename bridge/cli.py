@@ -1,0 +1,313 @@
+"""The command line: `hearth`.
+
+Owns the commands, their help, and how an error looks to the operator: one message with its
+remedy on standard error, an exit status that says what kind it is, never a traceback for what we
+know. Each command loads what it needs when it runs, so that `hearth --help` answers at once.
+
+    0   done                      74  the disk or the database fails
+    1   something else            75  temporary: the same command may work later
+    2   wrong usage               77  the other side refuses
+    65  can never work like this  78  the operator must change something
+    69  a program is missing
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge import logs
+from bridge.platform import Broken, Misconfigured, PlatformError, Refused, Retryable
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from bridge.settings import Settings
+
+# ruff: noqa: D301 - in the docstrings of commands "\b" is click's mark to keep lines, a real backspace
+# PLC0415 (import outside top level) is silenced below for one reason: `hearth --help` and typing
+# errors answer in a tenth of a second instead of two.
+
+
+def failure(error: Exception) -> tuple[int, str] | None:
+    """Exit status and message for `error`; None for what we do not know (a defect of ours)."""
+    from bridge.homeserver import HomeserverError  # noqa: PLC0415
+    from models.client import ModelError, ModelMisconfigured, ModelRefused  # noqa: PLC0415
+
+    kinds: tuple[tuple[tuple[type[Exception], ...], int, str], ...] = (
+        ((Misconfigured, ModelMisconfigured), os.EX_CONFIG, "{}"),
+        ((Refused,), os.EX_NOPERM, "{}"),
+        ((Broken, ModelRefused), os.EX_DATAERR, "{}"),
+        ((Retryable, PlatformError, ModelError), os.EX_TEMPFAIL, "{}; try again later"),
+        ((HomeserverError,), os.EX_UNAVAILABLE, "{}"),
+        ((sqlite3.Error,), os.EX_IOERR, "the journal fails: {}; see `hearth check`, free space on the disk"),
+        ((OSError,), os.EX_IOERR, "{}; see `hearth check`"),
+    )
+    for family, status, words in kinds:
+        if isinstance(error, family):
+            return status, words.format(error)
+    return None
+
+
+class HearthGroup(click.Group):
+    """The outermost group: what we know how to explain ends in one line and its own exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click's own; a broken pipe (`hearth turns list | head`) ends quietly
+        except Exception as error:
+            known = failure(error)
+            if known is None:
+                raise
+            status, message = known
+            click.echo(f"hearth: {message}", err=True)
+            ctx.exit(status)
+
+
+@click.group(
+    cls=HearthGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings and secrets: docs/settings.md. All commands with examples: docs/cli.md.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The settings file.  [default: $HEARTH_CONFIG, else ./hearth.toml]",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log debug lines; they may show what people wrote.")
+@click.version_option(package_name="hearth-bridge", prog_name="hearth", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None, *, verbose: bool) -> None:
+    """Hearth: the AI of a community that owns it.
+
+    It answers in encrypted Matrix rooms with a language model on your own machine.
+
+    \b
+    See it work, in a minute, without any account:
+      hearth demo
+    Talk to it in this terminal:
+      hearth chat "Who are you?"
+    Run it:
+      hearth check        what works, and the remedy for what does not
+      hearth run          until Ctrl-C or SIGTERM
+      hearth turns stuck  what does not move, and why
+    """
+    ctx.obj = {"config": config, "verbose": verbose}
+
+
+def _settings(ctx: click.Context) -> Settings:
+    from bridge.settings import load  # noqa: PLC0415
+
+    return load(ctx.find_root().obj["config"])
+
+
+def _verbose(ctx: click.Context) -> bool:
+    return bool(ctx.find_root().obj["verbose"])
+
+
+def _log_little(ctx: click.Context) -> None:
+    """For commands whose output is for a person: their own log would only stand in between."""
+    if _verbose(ctx):
+        logs.configure(verbose=True)
+    else:
+        logs.silence()
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        click.echo(err=True)  # after the terminal's ^C
+        return 130  # as shells say it: 128 + SIGINT
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="Leave it running; log in with any Matrix client. Ctrl-C ends it.")
+@click.pass_context
+def demo(ctx: click.Context, *, keep: bool) -> None:
+    """Show a family room on a real homeserver, answered by a local model.
+
+    Starts Synapse on loopback in a temporary folder; Ada, Ben and the bot talk in an encrypted
+    room. Nothing leaves this machine and nothing is left behind.
+
+    \b
+    hearth demo
+    hearth demo --keep   prints the address, users and password to log in with
+    """
+    _log_little(ctx)
+    from bridge.demo import demo as show  # noqa: PLC0415
+
+    ctx.exit(_run(show(keep=keep, verbose=_verbose(ctx))))
+
+
+@main.command()
+@click.pass_context
+def run(ctx: click.Context) -> None:
+    """Answer in the rooms of your community, until SIGTERM or Ctrl-C.
+
+    Needs a settings file with [matrix]; see docs/settings.md. A second signal ends it at once.
+
+    \b
+    hearth run
+    hearth --config /etc/hearth/hearth.toml run
+    """
+    settings = _settings(ctx)
+    settings.need_matrix()
+    logs.configure(verbose=_verbose(ctx))
+    from bridge.app import run as serve  # noqa: PLC0415
+
+    ctx.exit(_run(serve(settings)))
+
+
+@main.command()
+@click.option("--no-model", is_flag=True, help="Leave the model out: loading a large one takes a while.")
+@click.pass_context
+def check(ctx: click.Context, *, no_model: bool) -> None:
+    """Try everything that `hearth run` needs and say the remedy for what does not work.
+
+    Makes no session and sends nothing to any room. Ends with 0 if all is well, with 78 if you
+    must change something, with 75 if only time helps.
+
+    \b
+    hearth check
+    HEARTH_MATRIX__HOMESERVER=http://localhost:8008 hearth check
+    """
+    _log_little(ctx)
+    from bridge.check import check as look  # noqa: PLC0415
+
+    ctx.exit(_run(look(ctx.find_root().obj["config"], model=not no_model)))
+
+
+@main.command()
+@click.argument("question", required=False)
+@click.pass_context
+def chat(ctx: click.Context, question: str | None) -> None:
+    """Talk to the bots in this terminal, without any server.
+
+    With a QUESTION it answers that one. Without, it reads lines until the input ends (Ctrl-D).
+    With a settings file what is said is kept beside the journal for `retention_days`; without
+    one nothing is kept.
+
+    \b
+    hearth chat
+    hearth chat "Who are you?"
+    echo "The key is under the blue pot. Where is the key?" | hearth chat
+    """
+    settings = _settings(ctx)
+    _log_little(ctx)
+    from bridge.talk import talk  # noqa: PLC0415
+
+    ctx.exit(_run(talk(settings, question)))
+
+
+# -- turns -----------------------------------------------------------------------------------------
+
+
+@main.group()
+def turns() -> None:
+    """Look at the questions that reached us and what became of them. Never shows words."""
+
+
+@turns.command("list")
+@click.option(
+    "--state",
+    type=click.Choice(["pending", "running", "waiting", "settled", "parked"]),
+    help="Only these.",
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many.")
+@click.pass_context
+def turns_list(ctx: click.Context, state: str | None, limit: int) -> None:
+    """List the newest turns, newest first.
+
+    \b
+    hearth turns list
+    hearth turns list --state pending --limit 10
+    """
+    from bridge import turns as view  # noqa: PLC0415
+
+    ctx.exit(_run(view.show_list(_settings(ctx), state, limit)))
+
+
+@turns.command("show")
+@click.argument("turn", type=int)
+@click.pass_context
+def turns_show(ctx: click.Context, turn: int) -> None:
+    """Show one TURN: what was decided by which rule, and what became of each thing it sent.
+
+    \b
+    hearth turns show 12
+    """
+    from bridge import turns as view  # noqa: PLC0415
+
+    ctx.exit(_run(view.show_one(_settings(ctx), turn)))
+
+
+@turns.command("stuck")
+@click.pass_context
+def turns_stuck(ctx: click.Context) -> None:
+    """Show what does not move: parked turns, turns open for ten minutes, deliveries that fail.
+
+    Ends with 1 if there is any, so that a monitor can call it.
+
+    \b
+    hearth turns stuck
+    """
+    from bridge import turns as view  # noqa: PLC0415
+
+    ctx.exit(_run(view.show_stuck(_settings(ctx))))
+
+
+@turns.command("retry")
+@click.argument("turn", type=int)
+@click.pass_context
+def turns_retry(ctx: click.Context, turn: int) -> None:
+    """Give a parked TURN, or the parked deliveries of one, another chance.
+
+    \b
+    hearth turns retry 12
+    """
+    from bridge import turns as view  # noqa: PLC0415
+
+    ctx.exit(_run(view.retry(_settings(ctx), turn)))
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+@main.group()
+def models() -> None:
+    """The local language model."""
+
+
+@models.command(
+    "serve", context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def models_serve(ctx: click.Context, options: tuple[str, ...]) -> None:
+    """Serve the model of the settings with the OpenAI HTTP API, as a process of its own.
+
+    `hearth run` starts one by itself; this is for a unit of its own with no network and no
+    secrets. OPTIONS are those of `python -m models.server --help`.
+
+    \b
+    hearth models serve --socket /run/hearth/chat.sock
+    hearth models serve --port 8100 --model ./some.gguf
+    """
+    settings = _settings(ctx)
+    arguments = list(options)
+    if not any(option.partition("=")[0] == "--model" for option in arguments):
+        if settings.model.kind == "remote":
+            raise Misconfigured("model.base_url", "the model is on another server; serve it there")
+        arguments += ["--model", str(settings.model_path or settings.model.path)]
+    from models.server import main as serve  # noqa: PLC0415
+
+    ctx.exit(serve(arguments))

@@ -1,0 +1,455 @@
+"""The settings: one TOML file, overridden by the environment, with secrets in credential files.
+
+Owns every setting, its default and what it means (`docs/settings.md` is held to this file by a
+test). Promises that what is accepted here is usable: unknown keys are refused with a guess,
+addresses, durations and sizes are read once and checked, relative paths are relative to the
+settings file. Refuses with `Misconfigured`, one line: where, and what to do. Holds no secret:
+those are read by `bridge.credentials` from files, never from this file or the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+import models
+from bridge.credentials import CredentialFiles
+from bridge.platform import Misconfigured
+from policies.room import ANYONE, RoomPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DEFAULT_FILE = Path("hearth.toml")
+CONFIG_VARIABLE = "HEARTH_CONFIG"
+PREFIX = "HEARTH_"
+BUNDLED_MODEL = Path(models.__file__).parent / "bundled" / "hearth-small.gguf"
+ECHO = "echo"
+"""As `model.path`: the deterministic double of a model, for tests and for looking at the plumbing."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_USER = re.compile(r"@[^:\s]+:[^\s@]+")
+_SERVER = re.compile(r"[A-Za-z0-9.\-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?")
+
+
+def _duration(value: object) -> object:
+    """`"1h"`, `"30m"`, `"90s"`, `"2d"` or a number of seconds."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
+    if isinstance(value, bool) or match is None:
+        raise ValueError('write a duration, as in "1h", "30m" or a number of seconds')
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+
+
+def _size(value: object) -> object:
+    """`"4GB"`, `"512MB"` or a number of bytes; units are powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", str(value).strip().lower())
+    if isinstance(value, bool) or match is None:
+        raise ValueError('write a size, as in "4GB", "512MB" or a number of bytes')
+    return int(float(match[1]) * _SIZES[match[2]])
+
+
+def _user(value: object) -> object:
+    if not isinstance(value, str) or _USER.fullmatch(value) is None:
+        raise ValueError('write a full address, as in "@hearth:example.org"')
+    return value
+
+
+def _who(value: object) -> object:
+    if not isinstance(value, str) or not (
+        value == ANYONE or _USER.fullmatch(value) or _SERVER.fullmatch(value)
+    ):
+        raise ValueError('write an address ("@ada:example.org"), a server ("example.org") or "*"')
+    return value
+
+
+def _url(value: object) -> object:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ValueError('write an address with its scheme, as in "https://matrix.example.org"')
+    return str(value).rstrip("/")
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+User = Annotated[str, BeforeValidator(_user)]
+Who = Annotated[str, BeforeValidator(_who)]
+Url = Annotated[str, BeforeValidator(_url)]
+ZERO = timedelta(0)
+
+
+class Section(BaseModel):
+    """One table of the file: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class MatrixSettings(Section):
+    """The account on Matrix."""
+
+    homeserver: Url = Field(description="Address of the homeserver's client API.")
+    user: User = Field(description="Full address of the bot's account.")
+    device_name: str = Field(
+        default="Hearth", description="Name of the bot's session, as other people see it."
+    )
+    max_age: Duration = Field(
+        default=timedelta(hours=1),
+        gt=ZERO,
+        description="A question older than this when it reaches us is settled as expired, not answered.",
+    )
+    allow: tuple[Who, ...] = Field(
+        default=(),
+        description=(
+            'Who may invite the bot and ask it: addresses, whole servers, or `"*"` for everybody. '
+            "Empty: nobody."
+        ),
+    )
+    bots: tuple[User, ...] = Field(
+        default=(), description="Addresses of other bots: read as context, never answered."
+    )
+
+
+class ModelSettings(Section):
+    """The language model. With neither `path` nor `base_url` the small bundled one answers."""
+
+    path: str | None = Field(
+        default=None, description='A GGUF file of your own, or `"echo"` for the test double that repeats.'
+    )
+    base_url: Url | None = Field(
+        default=None, description="A model server elsewhere that speaks the OpenAI API, `/v1` included."
+    )
+    name: str | None = Field(default=None, description="The model's name on that server.")
+    context: int = Field(
+        default=4096, ge=256, description="Tokens of prompt and answer together; at most what the model can."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="Threads of the local model. Unset: all cores but one."
+    )
+    memory_limit: Size | None = Field(
+        default=None,
+        description="Memory of the local model's process beyond its mapped weights. Unset: no limit.",
+    )
+    deadline: Duration = Field(
+        default=timedelta(minutes=2),
+        gt=ZERO,
+        description="Time for one answer, waiting in the queue included.",
+    )
+    max_tokens: int = Field(default=512, ge=1, description="Length of one answer at most, in tokens.")
+    echo_delay: float = Field(
+        default=0.0, ge=0.0, description='With `path = "echo"`: seconds that the double takes for each word.'
+    )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> ModelSettings:
+        if self.path is not None and self.base_url is not None:
+            raise ValueError("path and base_url name two models; keep one of them")
+        if self.base_url is not None and not self.name:
+            raise ValueError("base_url needs name: which of that server's models to ask")
+        if self.base_url is None and self.name is not None:
+            raise ValueError("name belongs to base_url; a file is named by path")
+        return self
+
+    @property
+    def kind(self) -> Literal["bundled", "echo", "file", "remote"]:
+        """Which of the four ways to a model these settings choose."""
+        if self.base_url is not None:
+            return "remote"
+        if self.path is None:
+            return "bundled"
+        return "echo" if self.path == ECHO else "file"
+
+
+class PolicySettings(Section):
+    """What every room allows until rooms decide for themselves."""
+
+    askers: tuple[Who, ...] | None = Field(
+        default=None, description="Who may ask. Unset: the same people and servers as `matrix.allow`."
+    )
+    per_person_day: int | None = Field(
+        default=None,
+        ge=0,
+        description="Questions answered to one person in 24 hours at most. Unset: no limit.",
+    )
+    per_place_day: int | None = Field(
+        default=None, ge=0, description="Questions answered in one room in 24 hours at most. Unset: no limit."
+    )
+
+
+class ChatSettings(Section):
+    """How the bot talks."""
+
+    persona: str = Field(
+        default="family",
+        description='How it speaks: `"family"`, `"city"`, `"plain"`, or a TOML file of your own.',
+    )
+    context_messages: int = Field(
+        default=20,
+        ge=0,
+        le=500,
+        description="How many earlier messages of the room it reads with a question.",
+    )
+
+
+class DeliverySettings(Section):
+    """What people see while an answer is on its way."""
+
+    streaming: bool = Field(default=True, description="Show long answers while they are written, by edits.")
+    receipts: bool = Field(default=True, description="Send read receipts for the questions it takes up.")
+    typing: bool = Field(default=True, description="Show that it is typing.")
+
+
+class LimitSettings(Section):
+    """Bounds on what runs at once."""
+
+    concurrent_turns: int = Field(
+        default=4, ge=1, le=256, description="Questions worked on at the same time."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings, checked. Build it with `load`, which makes its paths absolute."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+        validate_default=True,
+    )
+
+    community: str = Field(
+        default="", description="What the community calls itself; the bot says it when it joins a room."
+    )
+    data_dir: Path = Field(
+        default=Path("hearth-data"),
+        description="Folder of the journal, the encryption keys and the credentials.",
+    )
+    credentials_dir: Path | None = Field(
+        default=None, description="Folder of the credential files. Unset: `credentials` in `data_dir`."
+    )
+    retention_days: int = Field(
+        default=30, ge=1, description="Words of settled questions are erased after this many days."
+    )
+    matrix: MatrixSettings | None = Field(default=None, description="The account on Matrix.")
+    model: ModelSettings = Field(default=ModelSettings(), description="The language model.")
+    policy: PolicySettings = Field(default=PolicySettings(), description="What every room allows.")
+    chat: ChatSettings = Field(default=ChatSettings(), description="How the bot talks.")
+    delivery: DeliverySettings = Field(default=DeliverySettings(), description="What people see meanwhile.")
+    limits: LimitSettings = Field(default=LimitSettings(), description="Bounds on what runs at once.")
+
+    _source: Path | None = PrivateAttr(None)
+    _base: Path = PrivateAttr(Path())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file (which `load` hands in as arguments); nothing else."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @property
+    def source(self) -> Path | None:
+        """The file that was read, None where the defaults stand alone."""
+        return self._source
+
+    @property
+    def data(self) -> Path:
+        """The data folder, absolute."""
+        return self._resolve(self.data_dir)
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's database."""
+        return self.data / "hearth.db"
+
+    @property
+    def matrix_store(self) -> Path:
+        """Folder of matrix-nio's encryption store."""
+        return self.data / "matrix"
+
+    @property
+    def model_path(self) -> Path | None:
+        """The GGUF file to load, absolute; None for the echo double and for a remote model."""
+        if self.model.kind == "bundled":
+            return BUNDLED_MODEL
+        if self.model.kind == "file":
+            assert self.model.path is not None
+            return self._resolve(Path(self.model.path))
+        return None
+
+    @property
+    def persona_path(self) -> Path | None:
+        """The persona's file where `chat.persona` is one, None where it is a name that ships."""
+        persona = self.chat.persona
+        is_file = persona.endswith(".toml") or "/" in persona
+        return self._resolve(Path(persona)) if is_file else None
+
+    @property
+    def room_policy(self) -> RoomPolicy:
+        """The policy of every room, for `policies.decide`."""
+        askers = self.policy.askers
+        if askers is None:
+            askers = self.matrix.allow if self.matrix is not None else ()
+        return RoomPolicy(
+            askers=frozenset(askers),
+            per_person_day=self.policy.per_person_day,
+            per_place_day=self.policy.per_place_day,
+        )
+
+    def credentials(self, environ: Mapping[str, str] | None = None) -> CredentialFiles:
+        """Where the secrets are: systemd's folder first, then the configured one.
+
+        What Hearth makes itself (the pickle key) is written to the latter, because systemd's is
+        read-only.
+        """
+        own = self._resolve(self.credentials_dir) if self.credentials_dir else self.data / "credentials"
+        system = (os.environ if environ is None else environ).get("CREDENTIALS_DIRECTORY")
+        return CredentialFiles(read=(Path(system), own) if system else (own,), write=own)
+
+    def need_matrix(self) -> MatrixSettings:
+        """The Matrix account; `Misconfigured` where none is set."""
+        if self.matrix is not None:
+            return self.matrix
+        if self._source is None:
+            raise Misconfigured(
+                str(DEFAULT_FILE),
+                "no settings file here; write one with [matrix] homeserver, user and allow "
+                "(docs/settings.md), or name one with --config; `hearth demo` needs none",
+            )
+        raise Misconfigured(
+            f"matrix (in {self._source})", "missing; add [matrix] with homeserver, user and allow"
+        )
+
+    def _resolve(self, path: Path) -> Path:
+        return self._base / path.expanduser()
+
+
+def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of `config`, else of `$HEARTH_CONFIG`, else of `./hearth.toml` if it is there.
+
+    A file that was named must exist. The environment (`HEARTH_MATRIX__HOMESERVER`; lists as JSON)
+    wins over the file. Raises `Misconfigured` for anything unreadable, unknown or unusable.
+    `environ` is only for the search of the file and of unknown names; values are the process's own.
+    """
+    variables = os.environ if environ is None else environ
+    _refuse_unknown_variables(variables)
+    named = config or (Path(variables[CONFIG_VARIABLE]) if variables.get(CONFIG_VARIABLE) else None)
+    path = named or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    values = _read(path) if path is not None else {}
+    try:
+        settings = Settings(**values)
+    except SettingsError as error:
+        raise Misconfigured("environment", f"{error}; write lists and tables as JSON") from error
+    except ValidationError as error:
+        raise _explain(error, path, variables) from error
+    settings._source = path  # noqa: SLF001 - `load` is this class's constructor
+    settings._base = Path.cwd() if path is None else path.absolute().parent  # noqa: SLF001 - as above
+    return settings
+
+
+def names() -> Iterator[tuple[str, str, object]]:
+    """Yield every setting: its dotted name, what it means, its default (`...` where required)."""
+    for top, field in Settings.model_fields.items():
+        section = _section(field.annotation)
+        if section is None:
+            yield top, field.description or "", field.default
+            continue
+        for name, inner in section.model_fields.items():
+            default = ... if inner.is_required() else inner.default
+            yield f"{top}.{name}", inner.description or "", default
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    for kind in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(kind, type) and issubclass(kind, Section):
+            return kind
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Misconfigured(str(path), "no such file; write it, or name another with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(str(path), f"is not valid TOML ({error}); correct that place") from error
+    except OSError as error:
+        raise Misconfigured(str(path), f"cannot be read ({error.strerror}); check it") from error
+
+
+def _refuse_unknown_variables(variables: Mapping[str, str]) -> None:
+    """Refuse what looks like a setting and is none: pydantic-settings would pass over it in silence."""
+    known = list(Settings.model_fields)
+    for variable in sorted(variables):
+        if not variable.upper().startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        top = variable[len(PREFIX) :].lower().partition("__")[0]
+        close = difflib.get_close_matches(top, known, n=1, cutoff=0.75)
+        if top not in known and (close or "__" in variable):
+            guess = variable.upper().replace(top.upper(), close[0].upper(), 1) if close else ""
+            raise Misconfigured(variable, f"is not a setting{_did_you_mean(guess)}; unset or rename it")
+
+
+def _explain(error: ValidationError, path: Path | None, variables: Mapping[str, str]) -> Misconfigured:
+    """The first of what is wrong, in one line; the number of the others is said."""
+    problems = error.errors(include_url=False, include_input=False)
+    # An unknown key explains a missing one ("homserver", "homeserver"), so it comes first.
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    first = problems[0]
+    where = [str(part) for part in first["loc"]]
+    dotted = ".".join(where)
+    variable = next((v for v in variables if v.upper() == PREFIX + "__".join(where).upper()), None)
+    place = f"{dotted} ({variable})" if variable else f"{dotted} (in {path})" if path else dotted
+    match first["type"]:
+        case "extra_forbidden":
+            remedy = f"unknown setting{_did_you_mean(_guess(where))}; remove or rename it"
+        case "missing":
+            remedy = "missing; add it (docs/settings.md)"
+        case _:
+            remedy = first["msg"].removeprefix("Value error, ")
+    more = len(problems) - 1
+    return Misconfigured(place, remedy + (f" (and {more} more)" if more else ""))
+
+
+def _guess(where: list[str]) -> str:
+    """The setting that was probably meant: in the same table first, else anywhere."""
+    *table, wrong = where
+    prefix = "".join(part + "." for part in table)
+    every = [name for name, _, _ in names()]
+    siblings = {name[len(prefix) :].partition(".")[0] for name in every if name.startswith(prefix)}
+    close = difflib.get_close_matches(wrong, sorted(siblings), n=1)
+    if close:
+        return close[0]
+    leaves = {name.rpartition(".")[2]: name for name in every}
+    close = difflib.get_close_matches(wrong, sorted(leaves), n=1, cutoff=0.75)
+    return leaves[close[0]] if close else ""
+
+
+def _did_you_mean(guess: str) -> str:
+    return f"; did you mean {guess}?" if guess else ""

@@ -1,0 +1,296 @@
+"""The command line: teaches by its help, says one line with the remedy, ends with a status that means it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from bridge import cli
+from bridge.homeserver import HomeserverError
+from bridge.platform import Broken, Misconfigured, Refused, Retryable
+from models.client import (
+    ModelBusy,
+    ModelError,
+    ModelMisconfigured,
+    ModelRefused,
+    ModelTimeout,
+    ModelUnavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEADLINE = 60.0
+TURNS_HEADER = "turn\tasked\tstate\toutcome\tcode\tasker\tplace\tbot\tattempts\tdeaths"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    for name in list(os.environ):
+        if name.startswith(("HEARTH_", "CREDENTIALS_DIRECTORY")):
+            monkeypatch.delenv(name)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+
+
+def _hearth(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own, as a shell would run it."""
+    return subprocess.run(
+        [sys.executable, "-m", "bridge", *arguments],
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def _inside(*arguments: str) -> Result:
+    """The command in this process: quick, for those that do not set up the log."""
+    return CliRunner().invoke(cli.main, list(arguments), prog_name="hearth")
+
+
+def _settings(text: str = "") -> Path:
+    file = Path("hearth.toml").absolute()
+    file.write_text(f'data_dir = "data"\n{text}\n[model]\npath = "echo"\n', encoding="utf-8")
+    return file
+
+
+# -- help and errors -------------------------------------------------------------------------------
+
+
+def _paths(group: click.Group, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [before]
+    for name, command in group.commands.items():
+        path = (*before, name)
+        found += _paths(command, path) if isinstance(command, click.Group) else [path]
+    return found
+
+
+@pytest.mark.parametrize("path", _paths(cli.main), ids=" ".join)
+def test_help_is_there_for_every_command(path: Sequence[str]) -> None:
+    """`--help` and `-h` work everywhere, without settings, and show an example or the commands."""
+    for flag in ("--help", "-h"):
+        result = _inside(*path, flag)
+        assert result.exit_code == 0
+        assert " ".join(("hearth", *path)) in result.output.partition("\n")[0]
+        assert "-h, --help" in result.output
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """`hearth --version` says what a bug report needs."""
+    assert _inside("--version").output.split()[0] == "hearth"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Misconfigured("matrix.user", "set it"), 78),
+        (ModelMisconfigured("m.gguf", "is no model"), 78),
+        (Refused("M_FORBIDDEN", "ask for an invitation"), 77),
+        (Retryable("the homeserver is down"), 75),
+        (ModelBusy("too many"), 75),
+        (ModelUnavailable("gone"), 75),
+        (ModelTimeout("slow"), 75),
+        (ModelError("odd"), 75),
+        (HomeserverError("Synapse is not installed"), 69),
+        (Broken("too large"), 65),
+        (ModelRefused("context_length_exceeded", "too long"), 65),
+        (sqlite3.OperationalError("database or disk is full"), 74),
+        (PermissionError(13, "Permission denied"), 74),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_known_errors_are_one_line_and_a_status_of_their_own(
+    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No error that we know shows a traceback, and scripts can tell the kinds apart."""
+
+    def fails(ctx: click.Context) -> None:
+        del ctx
+        raise error
+
+    monkeypatch.setattr(cli, "_settings", fails)
+    result = _inside("run")
+    assert result.exit_code == status
+    assert result.stderr.startswith("hearth: ")
+    assert str(error) in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_defect_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What we do not know keeps its traceback: a bug report needs it."""
+
+    def fails(ctx: click.Context) -> None:
+        del ctx
+        raise KeyError("bug")
+
+    monkeypatch.setattr(cli, "_settings", fails)
+    result = _inside("run")
+    assert isinstance(result.exception, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["run"], 78, "no settings file here"),
+        (["--config", "elsewhere.toml", "run"], 78, "elsewhere.toml: no such file"),
+        (["turns", "list"], 78, "there is no journal yet"),
+        (["turns", "show", "many"], 2, "not a valid integer"),
+        (["turns", "list", "--state", "lost"], 2, "'lost' is not one of"),
+        (["dance"], 2, "No such command 'dance'"),
+    ],
+)
+def test_mistakes_of_the_operator_say_what_to_do(arguments: list[str], status: int, words: str) -> None:
+    """Each mistake ends with its own status and words, and makes no files."""
+    result = _inside(*arguments)
+    assert result.exit_code == status
+    assert words in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+def test_wrong_settings_stop_every_command_with_the_same_line() -> None:
+    """A typing error in the settings is said with a guess, whatever was asked for."""
+    Path("hearth.toml").write_text("retention_day = 3\n")
+    for arguments in (["run"], ["chat", "hi"], ["turns", "list"], ["models", "serve"]):
+        done = _inside(*arguments)
+        assert done.exit_code == 78
+        assert done.stderr.count("\n") == 1
+        assert "did you mean retention_days?" in done.stderr
+
+
+# -- chat and turns --------------------------------------------------------------------------------
+
+
+def test_chat_answers_one_question_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without settings nothing is kept: neither here nor in the folder for temporary files."""
+    monkeypatch.setenv("HEARTH_MODEL__PATH", "echo")
+    done = _hearth("chat", "Where is the key?")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("Where is the key?") == 1
+    assert list(Path().iterdir()) == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_chat_in_a_pipe_answers_each_line_in_order_and_turns_shows_what_became_of_them() -> None:
+    """Piped lines are answered one by one; the journal of the terminal has a turn for each."""
+    _settings()
+    done = _hearth("chat", said="one\n!help\n\nthree\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, helped, third = (done.stdout.find(words) for words in ("one", "!forget", "three"))
+    assert 0 <= first < helped < third
+    _settings().write_text('data_dir = "data/console"\n')
+    listed = _inside("turns", "list").stdout.splitlines()
+    assert listed[0] == TURNS_HEADER
+    assert [line.split("\t")[0] for line in listed[1:]] == ["3", "2", "1"]
+    assert all("\tsettled\tanswered\tallowed\t" in line for line in listed[1:])
+    assert "one" not in "".join(listed), "turns never shows words"
+    shown = _inside("turns", "show", "2").stdout
+    assert "bot          steward\n" in shown
+    assert "\tanswer\tsent\t" in shown
+    assert len(_inside("turns", "list", "--limit", "1").stdout.splitlines()) == 2
+    assert _inside("turns", "list", "--state", "parked").stdout.splitlines() == [TURNS_HEADER]
+
+
+def test_what_is_parked_is_shown_as_stuck_and_can_be_retried() -> None:
+    """`turns stuck` fails while something is stuck, `turns retry` frees it, once."""
+    _settings()
+    assert _hearth("chat", "Hello").returncode == 0
+    _settings().write_text('data_dir = "data/console"\n')
+    assert _inside("turns", "stuck").exit_code == 0
+    with sqlite3.connect("data/console/hearth.db") as db:
+        db.execute("UPDATE turns SET state = 'parked', outcome = 'failed'")
+    db.close()
+    stuck = _inside("turns", "stuck")
+    assert stuck.exit_code == 1
+    assert "\tparked\tfailed\t" in stuck.stdout
+    assert _inside("turns", "retry", "1").exit_code == 0
+    assert "\tpending\t" in _inside("turns", "list").stdout
+    again = _inside("turns", "retry", "1")
+    assert again.exit_code == 1
+    assert "Nothing of turn 1 is parked" in again.stdout
+    assert _inside("turns", "show", "99").exit_code == 1
+
+
+def test_a_journal_that_is_none_is_refused() -> None:
+    """A file that SQLite cannot read is said with its path and a remedy."""
+    _settings()
+    Path("data").mkdir()
+    Path("data/hearth.db").write_bytes(b"not a database, whatever its name says" * 100)
+    done = _inside("turns", "list")
+    assert done.exit_code == 78
+    assert "hearth.db: cannot be used as a journal" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_persona_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    """The remedy names what can be chosen."""
+    file = _settings()
+    file.write_text(file.read_text() + '[chat]\npersona = "pirate"\n')
+    done = _hearth("chat", "hi")
+    assert done.returncode == 78
+    assert "city, family, plain" in done.stderr
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+def test_a_model_on_another_server_is_not_served_here() -> None:
+    """`models serve` says so instead of serving something else."""
+    Path("hearth.toml").write_text('[model]\nbase_url = "http://x/v1"\nname = "m"\n')
+    done = _inside("models", "serve", "--socket", "s")
+    assert done.exit_code == 78
+    assert "serve it there" in done.stderr
+
+
+def test_models_serve_serves_the_model_of_the_settings(tmp_path: Path) -> None:
+    """A process of its own answers on the socket with the settings' model, until it is told to stop."""
+    _settings()
+    socket = tmp_path / "s"
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridge", "models", "serve", "--socket", str(socket)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            assert json.loads(_health(socket, process))["model"] == "echo"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+
+
+def _health(path: Path, process: subprocess.Popen[bytes]) -> bytes:
+    """The body of `/health`, as soon as the server answers."""
+    import http.client  # noqa: PLC0415 - used here only
+    import socket  # noqa: PLC0415 - as above
+
+    until = time.monotonic() + DEADLINE
+    while time.monotonic() < until and process.poll() is None:
+        with socket.socket(socket.AF_UNIX) as link:
+            try:
+                link.connect(str(path))
+            except OSError:
+                continue
+            link.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            answer = http.client.HTTPResponse(link)
+            answer.begin()
+            return answer.read()
+    raise AssertionError("the model server did not answer")
