@@ -37,7 +37,8 @@ def judge(event: Event, known: Known, *, own_id: str, own_name: str) -> Admissio
     """
     lane = lane_of(event.place, event.thread)
     if event.kind is EventKind.JOINED:
-        return Admission(STEWARD, lane)
+        # A room that we were in before our first start has been greeted, or does not want to be.
+        return Admission() if event.context_only else Admission(STEWARD, lane)
     if not event.text.strip():
         return Admission()
     addressed = event.addressed or known.replies_to_us or known.waiting_turn is not None

@@ -1,0 +1,229 @@
+"""One event as the server sent it, and what is known of the room -> one `Event`, or nothing. Pure.
+
+Total: any JSON object gives an `Event` or None, never an exception. Refuses to believe what
+encryption cannot vouch for: membership and redactions count only as the server states them, and
+words only as messages.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bots.conversation import PlaceKind
+from bridge.matrix.facts import RoomState, age_of
+from bridge.platform import Event, EventKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MARKER: Final = "community.hearth"
+"""Key in the content of every message of ours: `{"bot": true, "key": …, "progress": true?}`."""
+
+WORDS: Final = frozenset({"m.text", "m.emote", "m.notice"})
+
+_REPLY_FALLBACK = re.compile(r"\A> (?:\* )?<[@!#][^>\n]*>[^\n]*\n(?:>[^\n]*\n)*\n?")
+_HIDDEN = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+_PILL = re.compile(r"""href=["']?(?:https://matrix\.to/#/|matrix:u/)([^"'?\s>]+)""", re.IGNORECASE)
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Us:
+    """Who we are: our address, the addresses of bots that the operator knows."""
+
+    id: str
+    known_bots: frozenset[str] = frozenset()
+
+
+def translate(
+    raw: Mapping[str, Any],
+    clear: Mapping[str, Any] | None,
+    room: RoomState,
+    us: Us,
+    *,
+    before_join: bool = False,
+) -> Event | None:
+    """What `raw` means to us, None if nothing.
+
+    `clear` is the decrypted `type` and `content` of an encrypted event, None if it cannot be read.
+    `before_join` marks history that is context at most.
+    """
+    event_id, sender, kind = raw.get("event_id"), raw.get("sender"), raw.get("type")
+    if not (isinstance(event_id, str) and event_id and isinstance(sender, str) and isinstance(kind, str)):
+        return None
+    seen = _Seen(raw, event_id, sender, room, us, before_join)
+    content = _dict(raw.get("content"))
+    if kind == "m.room.member":
+        return _membership(seen, content)
+    if "state_key" in raw:
+        return None
+    if kind == "m.room.redaction":
+        return _redaction(seen, content)
+    if not content or "redacted_because" in _dict(raw.get("unsigned")):
+        return None
+    return _words(seen, kind, content, clear)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What all events share."""
+
+    raw: Mapping[str, Any]
+    id: str
+    sender: str
+    room: RoomState
+    us: Us
+    before_join: bool
+
+    @property
+    def own(self) -> bool:
+        return self.sender == self.us.id
+
+    def event(
+        self, kind: EventKind, *, is_bot: bool = False, context_only: bool = False, **more: Any
+    ) -> Event:
+        sent_at = self.raw.get("origin_server_ts")
+        return Event(
+            id=self.id,
+            place=self.room.id,
+            kind=kind,
+            sender=self.room.person(self.sender, self.us.known_bots, is_bot=is_bot),
+            sent_at=sent_at if isinstance(sent_at, int) and not isinstance(sent_at, bool) else 0,
+            age_ms=age_of(self.raw),
+            context_only=context_only or self.before_join,
+            own=self.own,
+            **more,
+        )
+
+
+def _words(
+    seen: _Seen, kind: str, content: Mapping[str, Any], clear: Mapping[str, Any] | None
+) -> Event | None:
+    if kind == "m.room.encrypted":
+        if clear is None:
+            return _sealed(seen, content)
+        kind, content = str(clear.get("type")), _dict(clear.get("content"))
+    return _message(seen, content) if kind == "m.room.message" and content else None
+
+
+def _membership(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
+    if seen.raw.get("state_key") != seen.us.id:
+        return None
+    unsigned = _dict(seen.raw.get("unsigned"))
+    before = _dict(unsigned.get("prev_content")).get("membership")
+    now = content.get("membership")
+    if now == "join" and before != "join":
+        return seen.event(EventKind.JOINED)
+    if now in ("leave", "ban") and before == "join":
+        return seen.event(EventKind.LEFT)
+    return None
+
+
+def _redaction(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
+    # Room version 11 moved `redacts` into the content; servers should send both (MSC2174).
+    target = seen.raw.get("redacts") or content.get("redacts")
+    if not isinstance(target, str) or not target:
+        return None
+    return seen.event(EventKind.REDACTION, relates_to=target, key=_own_key(seen, {}))
+
+
+def _sealed(seen: _Seen, content: Mapping[str, Any]) -> Event:
+    relation = _dict(content.get("m.relates_to"))
+    return seen.event(
+        EventKind.SEALED,
+        relates_to=_target(relation) if relation.get("rel_type") == "m.replace" else None,
+        reply_to=_reply(relation),
+        thread=_thread(relation),
+        key=_own_key(seen, {}),
+        sealed=json.dumps(dict(seen.raw), separators=(",", ":")),
+    )
+
+
+def _message(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
+    relation = _dict(content.get("m.relates_to"))
+    mark = _dict(content.get(MARKER))
+    edits = relation.get("rel_type") == "m.replace"
+    target = _target(relation)
+    if (seen.own and mark.get("progress") is True) or (edits and target is None):
+        return None
+    said = _dict(content.get("m.new_content")) if edits else content
+    msgtype = said.get("msgtype")
+    is_words = isinstance(msgtype, str) and msgtype in WORDS
+    text = strip_reply_fallback(_text(said.get("body"))) if is_words else ""
+    marked = mark.get("bot") is True
+    is_notice = msgtype == "m.notice"
+    return seen.event(
+        EventKind.EDIT if edits else EventKind.MESSAGE,
+        is_bot=not seen.own and (marked or is_notice),
+        context_only=seen.own or marked or is_notice or not is_words,
+        text=text,
+        relates_to=target if edits else None,
+        reply_to=None if edits else _reply(relation),
+        thread=None if edits else _thread(relation),
+        addressed=not seen.own
+        and (seen.room.kind is PlaceKind.DIRECT or mentions(said, text, seen.room, seen.us)),
+        key=_own_key(seen, mark),
+    )
+
+
+def _own_key(seen: _Seen, mark: Mapping[str, Any]) -> str | None:
+    """The action key of one of our events: in what we wrote, else the server's memory of our request."""
+    if not seen.own:
+        return None
+    key = mark.get("key") or _dict(seen.raw.get("unsigned")).get("transaction_id")
+    return key if isinstance(key, str) else None
+
+
+def mentions(said: Mapping[str, Any], text: str, room: RoomState, us: Us) -> bool:
+    """Whether a message names us.
+
+    `m.mentions` decides alone where it is present (MSC3952); clients that do not know it are read:
+    a pill, our address, our name or the local part of our address as a whole word.
+    """
+    told = said.get("m.mentions")
+    if isinstance(told, dict):
+        users = told.get("user_ids")
+        return isinstance(users, list) and us.id in users
+    for pill in _PILL.findall(_text(said.get("formatted_body"))):
+        if pill.replace("%40", "@").replace("%3A", ":").replace("%3a", ":").lstrip("@") == us.id.lstrip("@"):
+            return True
+    own = room.members.get(us.id)
+    names = [us.id, own.name if own is not None else "", us.id[1:].partition(":")[0]]
+    plain = _HIDDEN.sub("", text).casefold()
+    return any(_names(plain, _HIDDEN.sub("", name).casefold()) for name in names)
+
+
+def _names(text: str, name: str) -> bool:
+    return bool(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def strip_reply_fallback(body: str) -> str:
+    """The body without the quoted lines that clients before MSC2781 (2024) put in front of a reply."""
+    return _REPLY_FALLBACK.sub("", body, count=1)
+
+
+def _reply(relation: Mapping[str, Any]) -> str | None:
+    if relation.get("rel_type") == "m.thread" and relation.get("is_falling_back") is True:
+        return None
+    event_id = _dict(relation.get("m.in_reply_to")).get("event_id")
+    return event_id if isinstance(event_id, str) and event_id else None
+
+
+def _thread(relation: Mapping[str, Any]) -> str | None:
+    return _target(relation) if relation.get("rel_type") == "m.thread" else None
+
+
+def _target(relation: Mapping[str, Any]) -> str | None:
+    event_id = relation.get("event_id")
+    return event_id if isinstance(event_id, str) and event_id else None
+
+
+def _dict(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else _NOTHING
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,105 @@
+"""Keys that cannot be shared: noticed, retried, never a reason to send less than everybody can read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from bots.conversation import Say
+from bridge.matrix.client import Client
+from bridge.platform import Retryable
+
+if TYPE_CHECKING:
+    from tests.matrix.conftest import World
+
+
+async def test_a_failed_key_exchange_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the key did not reach a device, nothing is sent, and the next try shares a new session."""
+    ada, bot = await world.human(), await world.bot()
+    room = await world.room(ada, bot)
+    send = Client.send
+    failing = {"keys/claim": 2, "sendToDevice": 2}
+
+    async def faulty(self: Client, method: str, path: str, *rest: Any, **more: Any) -> Any:
+        for what, times in failing.items():
+            if what in path and times:
+                failing[what] -= 1
+                if times == 2:
+                    raise aiohttp.ClientConnectionError(what)
+                return await send(self, "GET", "/_matrix/client/v3/no/such/thing", *rest, **more)
+        return await send(self, method, path, *rest, **more)
+
+    monkeypatch.setattr(Client, "send", faulty)
+    action = bot.action(room, Say("can you read this?"))
+    for _ in range(4):
+        with pytest.raises(Retryable):
+            await bot.platform.perform(action)
+    sent = await bot.platform.perform(action)
+    assert failing == {"keys/claim": 0, "sendToDevice": 0}
+    said = await ada.until(room, lambda said: said.id == sent)
+    assert (said.readable, said.text) == (True, "can you read this?")
+
+
+async def test_a_device_without_one_time_keys_gets_a_later_session(world: World) -> None:
+    """A device that no key could be claimed for stops nobody, and reads again once it has keys."""
+    ada, ben, account = await world.human(), await world.human("ben"), await world.account()
+    now = [1000.0]
+    # Ben's one-time keys are all taken, as when his server was away for long.
+    for _ in range(60):
+        answer = await ada.client.send(
+            "POST",
+            "/_matrix/client/v3/keys/claim",
+            json.dumps({"one_time_keys": {ben.user_id: {ben.client.device_id: "signed_curve25519"}}}),
+            {"Authorization": f"Bearer {ada.client.access_token}"},
+        )
+        if not (await answer.json())["one_time_keys"].get(ben.user_id):
+            break
+    else:
+        pytest.fail("Ben still has one-time keys")
+    bot = await world.bot(account, clock=lambda: now[0])
+    room = await ada.create_room("Home", invite=[account, ben.user_id])
+    ben_joins = await ben.client.join(room)
+    assert ben_joins.room_id == room
+    await ada.until_joined(room, account)
+    await bot.until(lambda: any(event.place == room for event in bot.events))
+    lost = await bot.say(room, "Ben cannot read this")
+    assert (await ada.until(room, lambda said: said.id == lost)).readable
+    await ben.catch_up()
+    assert not (await ben.until(room, lambda said: said.id == lost)).readable
+    ben.client.olm.uploaded_key_count = 0  # matrix-nio does not believe a count of zero
+    await ben.catch_up()
+    now[0] += 61
+    read = await bot.say(room, "but this")
+    assert (await ben.until(room, lambda said: said.id == read)).text == "but this"
+
+
+async def test_the_replay_index_does_not_grow_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What matrix-nio remembers of every message ever read is bounded."""
+    monkeypatch.setattr("bridge.matrix.client._REPLAY_ENTRIES", 3)
+    ada, bot = await world.human(), await world.bot()
+    room = await world.room(ada, bot)
+    for number in range(6):
+        await ada.say(room, f"message {number}", mentions=[], fresh=False)
+    await bot.heard("message 5")
+    client = bot.platform._client
+    assert client is not None
+    await client.keep_keys()
+    assert len(client.olm.message_index_store) == 3
+
+
+async def test_an_error_of_the_key_server_is_one_of_the_families(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims, queries and uploads that fail are retryable, whatever matrix-nio makes of the answer."""
+    bot = await world.bot()
+    client = bot.platform._client
+    assert client is not None
+    client.access_token = "nonsense"
+    with pytest.raises(Retryable):
+        await client.keys_claim({bot.id: [bot.platform.device]})
+    client.olm.users_for_key_query.add(bot.id)
+    with pytest.raises(Retryable):
+        await client.keep_keys()

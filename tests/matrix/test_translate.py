@@ -1,0 +1,306 @@
+"""From raw events to what they mean: total on any JSON, exact on the cases that matter."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bots.conversation import PlaceKind
+from bridge.matrix.facts import CREATOR, RoomState, clean_name
+from bridge.matrix.invites import inviter_of
+from bridge.matrix.translate import Us, mentions, strip_reply_fallback, translate
+from bridge.platform import Event, EventKind
+
+ME, ADA, BEN = "@hearth:home.org", "@ada:home.org", "@ben:away.org"
+US = Us(ME, frozenset({"@other-bot:home.org"}))
+
+TYPES = [
+    *("m.room.message", "m.room.encrypted", "m.room.redaction", "m.room.member", "m.room.power_levels"),
+    *("m.room.create", "m.room.tombstone", "m.room.encryption", "m.room.name", "m.reaction"),
+]
+KEYS = [
+    *("type", "sender", "event_id", "content", "unsigned", "state_key", "origin_server_ts", "redacts"),
+    *("body", "msgtype", "m.mentions", "user_ids", "m.relates_to", "rel_type", "m.new_content", "membership"),
+    *("event_id", "m.in_reply_to", "is_falling_back", "community.hearth", "formatted_body", "displayname"),
+    *("users", "users_default", "events", "room_version", "additional_creators", "predecessor", "age"),
+]
+LEAF = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([*TYPES, ME, ADA, "m.replace", "m.thread", "m.text", "join", "leave", "12", "bot"])
+)
+JSON = st.recursive(
+    LEAF,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), inner)
+    ),
+    max_leaves=30,
+)
+OBJECT = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=10)
+SHAPED = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(TYPES),
+        "sender": st.sampled_from([ME, ADA]),
+        "event_id": st.just("$1"),
+        "content": OBJECT,
+    },
+    optional={
+        "state_key": st.sampled_from(["", ME, ADA]),
+        "unsigned": OBJECT,
+        "redacts": JSON,
+        "origin_server_ts": JSON,
+    },
+)
+
+
+def room(*members: str, version: str = "12") -> RoomState:
+    state = RoomState("!r", ME)
+    state.apply(
+        {"type": "m.room.create", "state_key": "", "sender": ADA, "content": {"room_version": version}}
+    )
+    for member in members or (ME, ADA, BEN):
+        name = member[1:].partition(":")[0].capitalize()
+        content = {"membership": "join", "displayname": name}
+        state.apply({"type": "m.room.member", "state_key": member, "sender": member, "content": content})
+    return state
+
+
+def message(content: dict[str, Any], **more: Any) -> dict[str, Any]:
+    content = {"msgtype": "m.text", "body": "", **content}
+    return {
+        "type": "m.room.message",
+        "sender": ADA,
+        "event_id": "$1",
+        "content": content,
+        "origin_server_ts": 5,
+        **more,
+    }
+
+
+def read(content: dict[str, Any], state: RoomState | None = None, **more: Any) -> Event:
+    event = translate(message(content, **more), None, state or room(), US)
+    assert event is not None
+    return event
+
+
+@given(raw=OBJECT | SHAPED, clear=st.none() | OBJECT, before=st.booleans())
+def test_any_json_gives_an_event_or_nothing(
+    raw: dict[str, Any],
+    clear: dict[str, Any] | None,
+    before: bool,  # noqa: FBT001 - generated
+) -> None:
+    """No event of anybody can make the translation, the room state or the invitation parser raise."""
+    state = room()
+    state.apply(raw)
+    event = translate(raw, clear, state, US, before_join=before)
+    assert event is None or (event.place == "!r" and event.context_only >= before)
+    state.facts(frozenset())
+    assert isinstance(state.readers, frozenset)
+    inviter_of(raw, ME)
+    inviter_of({"invite_state": {"events": [raw]}}, ME)
+
+
+@given(st.lists(SHAPED, max_size=8))
+def test_encryption_is_never_unset(events: list[dict[str, Any]]) -> None:
+    """Once encrypted, no later state event makes a room plain."""
+    state = room()
+    state.apply({"type": "m.room.encryption", "state_key": "", "sender": ADA, "content": {}})
+    for event in events:
+        state.apply(event)
+        assert state.encrypted
+
+
+@pytest.mark.parametrize(
+    ("content", "addressed"),
+    [
+        ({"body": "Hearth, hi", "m.mentions": {}}, False),
+        ({"body": "Hearth, hi", "m.mentions": {"room": True}}, False),
+        ({"body": "hi", "m.mentions": {"user_ids": [ME]}}, True),
+        ({"body": "hi", "m.mentions": {"user_ids": [ADA]}}, False),
+        ({"body": "hi", "m.mentions": {"user_ids": ME}}, False),
+        ({"body": "hey HEARTH: what now"}, True),
+        ({"body": "hearthstone"}, False),
+        ({"body": "unhearth"}, False),
+        ({"body": f"{ME} hi"}, True),
+        ({"body": "h\u200bearth hi"}, True),
+        ({"body": "hi", "formatted_body": f'<a href="https://matrix.to/#/{ME}">x</a> hi'}, True),
+        (
+            {"body": "hi", "formatted_body": '<a href="https://matrix.to/#/%40hearth%3Ahome.org">x</a> hi'},
+            True,
+        ),
+        ({"body": "hi", "formatted_body": f'<a href="https://matrix.to/#/{ADA}">x</a>'}, False),
+        ({"body": f"> <{ME}> I said so\n\nreally?"}, False),
+        ({"body": "nothing"}, False),
+    ],
+)
+def test_what_names_us_in_a_group(content: dict[str, Any], addressed: bool) -> None:  # noqa: FBT001 - a case
+    """`m.mentions` alone decides where it is present; text is read only where it is absent."""
+    assert read(content).addressed is addressed
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_an_address_is_found_in_any_surroundings(before: str, after: str) -> None:
+    """Our address between spaces is always a mention for clients without `m.mentions`."""
+    state, text = room(), f"{before} {ME} {after}"
+    assert mentions({"body": text}, text, state, US)
+
+
+def test_who_is_there_decides_what_is_direct() -> None:
+    """Direct is us and one other, invited ones counted; then every message is addressed."""
+    assert room(ME, ADA).kind is PlaceKind.DIRECT
+    assert room(ME).kind is PlaceKind.GROUP
+    assert room(ADA, BEN).kind is PlaceKind.GROUP
+    two = room(ME, ADA)
+    assert read({"body": "hi", "m.mentions": {}}, two).addressed
+    two.apply({"type": "m.room.member", "state_key": BEN, "sender": ADA, "content": {"membership": "invite"}})
+    assert two.kind is PlaceKind.GROUP
+
+
+def test_an_edit_is_read_from_its_new_content() -> None:
+    """An edit carries the new words and their mentions, and points at what it replaces."""
+    relation = {"rel_type": "m.replace", "event_id": "$0"}
+    new = {"msgtype": "m.text", "body": "new", "m.mentions": {"user_ids": [ME]}}
+    event = read({"body": "* new", "m.mentions": {}, "m.new_content": new, "m.relates_to": relation})
+    assert (event.kind, event.text, event.relates_to, event.addressed) == (EventKind.EDIT, "new", "$0", True)
+
+
+def test_own_events_carry_their_key() -> None:
+    """Our key is in the content, else it is the server's transaction id; progress is nothing."""
+    marked = {"body": "x", "community.hearth": {"bot": True, "key": "k"}}
+    event = read(marked, sender=ME)
+    assert (event.own, event.context_only, event.key, event.sender.is_bot) == (True, True, "k", False)
+    assert read({"body": "x"}, sender=ME, unsigned={"transaction_id": "t"}).key == "t"
+    assert read(marked).key is None
+    progress = message({"body": "x", "community.hearth": {"bot": True, "progress": True}}, sender=ME)
+    assert translate(progress, None, room(), US) is None
+
+
+def test_bots_are_told_from_people() -> None:
+    """Known bots are bots; markers and notices are context as well; media is context without words."""
+    known = read({"body": "hearth?"}, sender="@other-bot:home.org")
+    assert (known.sender.is_bot, known.context_only) == (True, False)
+    marked = read({"body": "hearth?", "community.hearth": {"bot": True}})
+    assert (marked.sender.is_bot, marked.context_only) == (True, True)
+    notice = read({"body": "hearth?", "msgtype": "m.notice"})
+    assert (notice.sender.is_bot, notice.context_only) == (True, True)
+    image = read({"body": "hearth.jpg", "msgtype": "m.image"})
+    assert (image.text, image.context_only, image.sender.is_bot) == ("", True, False)
+
+
+def test_redactions_are_read_at_both_places() -> None:
+    """Room version 11 moved `redacts` into the content; a redacted message is nothing."""
+    base = {"type": "m.room.redaction", "sender": ADA, "event_id": "$2"}
+    for more in ({"redacts": "$0", "content": {}}, {"content": {"redacts": "$0"}}):
+        event = translate({**base, **more}, None, room(), US)
+        assert event is not None
+        assert (event.kind, event.relates_to) == (EventKind.REDACTION, "$0")
+    gone = {"type": "m.room.message", "sender": ADA, "event_id": "$1", "content": {}}
+    assert translate(gone, None, room(), US) is None
+
+
+def test_sealed_events_keep_their_ciphertext_and_relations() -> None:
+    """What cannot be read is kept whole; once clear it is the message that it was."""
+    relation = {
+        "rel_type": "m.thread",
+        "event_id": "$root",
+        "is_falling_back": True,
+        "m.in_reply_to": {"event_id": "$x"},
+    }
+    raw = {
+        "type": "m.room.encrypted",
+        "sender": ADA,
+        "event_id": "$1",
+        "content": {"ciphertext": "c", "m.relates_to": relation},
+    }
+    event = translate(raw, None, room(), US)
+    assert event is not None
+    assert (event.kind, event.thread, event.reply_to, event.text) == (EventKind.SEALED, "$root", None, "")
+    assert json.loads(event.sealed or "") == raw
+    clear = {"type": "m.room.message", "content": {"msgtype": "m.text", "body": "hearth!"}}
+    event = translate(raw, clear, room(), US)
+    assert event is not None
+    assert (event.kind, event.text, event.addressed) == (EventKind.MESSAGE, "hearth!", True)
+    for fake in ("m.room.redaction", "m.room.member"):
+        assert (
+            translate(raw, {"type": fake, "content": {"redacts": "$0", "membership": "join"}}, room(), US)
+            is None
+        )
+
+
+def test_our_own_membership_is_told_and_profile_changes_are_not() -> None:
+    """Joining and leaving are events; a new display name or avatar is not a second join."""
+
+    def member(now: str, before: str | None, who: str = ME) -> EventKind | None:
+        unsigned = {} if before is None else {"prev_content": {"membership": before}}
+        raw = {
+            "type": "m.room.member",
+            "state_key": who,
+            "sender": ADA,
+            "event_id": "$m",
+            "unsigned": unsigned,
+        }
+        event = translate({**raw, "content": {"membership": now}}, None, room(), US)
+        return None if event is None else event.kind
+
+    assert member("join", "invite") is member("join", None) is EventKind.JOINED
+    assert member("leave", "join") is member("ban", "join") is EventKind.LEFT
+    assert member("join", "join") is member("leave", "invite") is member("join", None, ADA) is None
+
+
+def test_powers_are_those_of_the_room_version() -> None:
+    """Creators are above all levels from version 12 on; before, a room without levels gives them 100."""
+    assert room().power_of(ADA) == CREATOR
+    assert room(version="11").power_of(ADA) == 100
+    assert room(version="1").power_of(BEN) == 0
+    levels = {"users": {ADA: 50, BEN: "20"}, "users_default": 5, "state_default": 60}
+    for version, power in (("11", 50), ("12", CREATOR)):
+        state = room(version=version)
+        state.apply({"type": "m.room.power_levels", "state_key": "", "sender": ADA, "content": levels})
+        assert (state.power_of(ADA), state.power_of(BEN), state.power_of("@c:d")) == (power, 20, 5)
+        assert state.power_needed("m.room.tombstone") == 60
+        assert state.facts(frozenset()).default_power == 5
+
+
+def test_keys_go_to_the_invited_only_where_history_lets_them_read() -> None:
+    """Invited people read along unless the room's history begins with joining."""
+    state = room(ME, ADA)
+    state.apply(
+        {"type": "m.room.member", "state_key": BEN, "sender": ADA, "content": {"membership": "invite"}}
+    )
+    assert state.readers == {ME, ADA, BEN}
+    content = {"history_visibility": "joined"}
+    state.apply({"type": "m.room.history_visibility", "state_key": "", "sender": ADA, "content": content})
+    assert state.readers == {ME, ADA}
+
+
+def test_a_copied_name_is_shown_with_its_address() -> None:
+    """Two members of one name can be told apart."""
+    state = room()
+    content = {"membership": "join", "displayname": "A\u200bda"}
+    state.apply({"type": "m.room.member", "state_key": BEN, "sender": BEN, "content": content})
+    names = {member.id: member.name for member in state.facts(frozenset()).members}
+    assert names == {ADA: f"Ada ({ADA})", BEN: f"Ada ({BEN})", ME: "Hearth"}
+
+
+@given(st.text())
+def test_clean_names_are_one_short_visible_line(name: str) -> None:
+    """No control, format or line-breaking character is shown, and cleaning again changes nothing."""
+    clean = clean_name(name)
+    assert clean == clean_name(clean)
+    assert len(clean) <= 80
+    assert clean == "".join(one for one in clean if one.isprintable())
+
+
+@given(st.text(), st.text(alphabet=st.characters(exclude_characters="\n>")))
+def test_only_the_reply_fallback_is_stripped(body: str, quoted: str) -> None:
+    """Stripping removes the quoted lines and nothing of what was said."""
+    if not body.startswith((">", "\n")):
+        assert strip_reply_fallback(body) == body
+        assert strip_reply_fallback(f"> <{ADA}> {quoted}\n> more\n\n{body}") == body
