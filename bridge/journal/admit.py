@@ -108,6 +108,7 @@ class Admit:
             "reply_to": event.reply_to,
             "thread": event.thread,
             "own": event.own,
+            "context_only": event.context_only,
             "key": event.key,
         }
         columns = ", ".join(row)
@@ -337,5 +338,6 @@ def sealed_event(row: sqlite3.Row) -> Event:
         sender=Person(row["sender"], row["sender_name"], row["sender_power"], bool(row["sender_is_bot"])),
         sent_at=row["sent_at"],
         age_ms=row["age_ms"],
+        context_only=bool(row["context_only"]),
         sealed=row["sealed"],
     )

@@ -71,6 +71,7 @@ CREATE TABLE events (
     reply_to TEXT,
     thread TEXT,
     own INTEGER NOT NULL,
+    context_only INTEGER NOT NULL,
     key TEXT,
     control TEXT,
     handled_at INTEGER,

@@ -149,7 +149,7 @@ async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     assert path.read_bytes().startswith(b"This is not a database.")
 
 
-M001 = "60c504667a961f332a1f64ea6663894bf448835954b4f0fd82b128b0672fb916"
+M001 = "cae25feaa03f9054d39735184c475c9b2bfd27df774a46ec6226543b9ca3e641"
 """SHA-256 of the SQL of `m001_initial`."""
 
 
@@ -201,3 +201,10 @@ def test_a_full_disk_changes_nothing_and_loses_nothing(path: Path) -> None:
     assert "full" in error
     assert (cursor, turns) == ("before", 1)
     assert (later, all_turns) == ("after", 5)
+
+
+async def test_history_stays_history_when_its_key_comes_after_a_restart(path: Path, journal: Journal) -> None:
+    """An unreadable event from before the join is handed back as such, so that it is never answered."""
+    sealed = Event("$1", "!r", EventKind.SEALED, ADA, 1, context_only=True, sealed="{}")
+    await journal.admit(Batch(OWN, "1", (sealed,), (FACTS,)), judge, 1)
+    assert await journal.sealed(OWN) == (sealed,)
