@@ -40,7 +40,10 @@ AT_ONCE = 8
 DEADLINE = 60.0
 """Seconds that one attempt may take; what comes later is a lost acknowledgement."""
 FIRST_BACKOFF = 1.0
-MAX_BACKOFF = 300.0
+MAX_BACKOFF = 60.0
+"""Seconds; a server that is back is found within a minute."""
+MAX_WAIT = 600.0
+"""Seconds that a server may ask for."""
 GIVE_UP_AFTER_MS = 2 * 86_400_000
 
 
@@ -63,7 +66,7 @@ def before(action: StoredAction, *, device: str, key_memory: float, now: int) ->
 def backoff(attempts: int, after: float | None, jitter: float) -> float:
     """Seconds until the next attempt: doubling, capped, times 0.5 to 1; `after` of the server is honoured."""
     own = min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempts, 16)) * (0.5 + jitter / 2)
-    return max(own, min(after or 0.0, MAX_BACKOFF))
+    return max(own, min(after or 0.0, MAX_WAIT))
 
 
 @dataclass(slots=True)
@@ -122,9 +125,8 @@ class Delivery:
             await self.finish(0)
 
     async def _next(self) -> int | None:
-        due = await self._journal.next_due(self._platform.account)
         # What is due but whose place is busy comes with the bell of the attempt under way.
-        return None if due is None or (due <= self._clock.now() and self._busy) else due
+        return await self._journal.next_due(self._platform.account, frozenset(self._busy))
 
     async def _start_due(self) -> int:
         room = AT_ONCE - len(self._busy)
@@ -167,6 +169,12 @@ class Delivery:
             await self._retry(action, str(error), MAX_BACKOFF)
         except (Refused, Broken) as error:
             await self._park(action, str(error))
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            # A bug of an adapter must not become a loop without pauses, nor stop the other places.
+            log.exception("delivery_bug", key=action.key, place=action.place)
+            await self._retry(action, f"a bug: {type(error).__name__}", None)
         else:
             self.counts.sent += 1
             if remote_id is not None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 3
+UNSETTLED_PAUSE_MS = 5_000
 ALLOWED = Verdict(True, Code.ALLOWED, "hearth.welcome")
 
 
@@ -92,6 +93,8 @@ class Router:
         self._bell = Doorbell(house.clock)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._unsettled: dict[int, int] = {}
+        """Turns whose settlement could not be written, and when to make them pending again (ms)."""
 
     def ring(self) -> None:
         """There may be something to do."""
@@ -112,6 +115,7 @@ class Router:
         failures = 0
         while True:
             try:
+                await self._handle_controls()  # one whose handling could not be written comes again
                 account = self._platform.account
                 cursor = await self._journal.cursor(account)
                 sealed = await self._journal.sealed(account)
@@ -206,6 +210,7 @@ class Router:
                 now = self._clock.now()
                 if await self._journal.pass_deadlines(account, now):
                     log.info("deadlines_passed", account=account)
+                await self._release_unsettled(now)
                 free = self._options.at_once - len(self._running)
                 if free > 0:
                     for claimed in await self._journal.claim(
@@ -213,23 +218,34 @@ class Router:
                     ):
                         self._start(claimed)
                 due = await self._journal.next_claim(account)
-                until = None if due is None or due <= now else due
+                times = [*self._unsettled.values(), *([] if due is None else [due])]
+                until = min((at for at in times if at > now), default=None)
             except sqlite3.Error as error:
                 log.error("journal_unusable", error=str(error), remedy="free space on the disk")
                 until = self._clock.now() + 5_000
             await self._bell.wait(until)
 
     def _start(self, claimed: Claimed) -> None:
-        task = asyncio.create_task(self._run(claimed), name=f"turn {claimed.turn.id}")
+        before = self._running.get(claimed.turn.id)
+        task = asyncio.create_task(self._run_after(before, claimed), name=f"turn {claimed.turn.id}")
         self._running[claimed.turn.id] = task
         task.add_done_callback(lambda done: self._ended(claimed, done))
 
     def _ended(self, claimed: Claimed, task: asyncio.Task[None]) -> None:
-        if self._running.get(claimed.turn.id) is task:
+        latest = self._running.get(claimed.turn.id) is task
+        if latest:
             del self._running[claimed.turn.id]
-        self._bell.ring()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("turn_not_settled", turn=claimed.turn.id, error=repr(error))
+            if latest and isinstance(error, sqlite3.Error):
+                self._unsettled[claimed.turn.id] = self._clock.now() + UNSETTLED_PAUSE_MS
+        self._bell.ring()
+
+    async def _release_unsettled(self, now: int) -> None:
+        """Turns that could not be settled (a full disk) are run again; nothing is counted against them."""
+        for turn in [turn for turn, at in self._unsettled.items() if at <= now]:
+            await self._journal.release(turn)
+            del self._unsettled[turn]
 
     async def finish(self, seconds: float) -> None:
         """At stop: give running turns `seconds`, then leave them pending for the next start."""
@@ -244,6 +260,12 @@ class Router:
             await self._journal.release(turn)
         if self._background:
             await asyncio.wait(self._background, timeout=1)
+
+    async def _run_after(self, before: asyncio.Task[None] | None, claimed: Claimed) -> None:
+        """Run once the overtaken run of the same turn has ended: its last words must not come after ours."""
+        if before is not None:
+            await asyncio.wait([before])
+        await self._run(claimed)
 
     async def _run(self, claimed: Claimed) -> None:
         now = self._clock.now()
@@ -337,8 +359,8 @@ class Router:
             claimed.turn,
             (words,) if words else (),
             notice=notice,
+            # What an edited question was answered before stands: this is no answer to put in its place.
             draft_key=draft_key or claimed.draft_key,
-            said=claimed.said,
         )
         await self._store(claimed, Settlement(outcome, verdict, actions, park=park))
 

@@ -38,6 +38,9 @@ MAY_BLOCK = (
     ("nio/store/database.py", frozenset({"inner"})),
     # /proc is memory: reading it does not wait for a disk.
     ("models/host.py", frozenset({"anonymous_memory"})),
+    # The traceback of a bug shows its lines of source; a bug may cost that much.
+    ("linecache.py", frozenset({"checkcache", "updatecache"})),
+    ("structlog/dev.py", frozenset({"__call__"})),
     # The loop of virtual time waits for the journal's threads on purpose: that makes it deterministic.
     ("tests/fakes/clock.py", frozenset({"run_in_executor"})),
     # An import on the loop reads a file once; it is not what blocks a conversation.

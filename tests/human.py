@@ -30,6 +30,8 @@ DEADLINE = 30.0
 
 _POLL_MS = 500
 _PAGE = 100
+_FILTER = {"room": {"timeline": {"limit": _PAGE}}}
+"""The default of ten loses what is said in a hurry: nobody here fills gaps."""
 _R = TypeVar("_R")
 
 
@@ -253,7 +255,9 @@ class Human:
         """One sync (waiting up to `wait_ms` for news) and the key chores that go with it."""
         async with self._lock:
             first = self._since is None
-            answer = await self.client.sync(timeout=wait_ms, since=self._since, full_state=first)
+            answer = await self.client.sync(
+                timeout=wait_ms, sync_filter=_FILTER, since=self._since, full_state=first
+            )
             response = expect(answer, nio.SyncResponse)
             self._since = response.next_batch
             for room_id, info in response.rooms.join.items():

@@ -1,6 +1,5 @@
 """`hearth check`: every problem has a line with its remedy, and looking changes nothing."""
 
-# ruff: noqa: ASYNC240 - these tests wait for nothing else while they write a file
 from __future__ import annotations
 
 import asyncio

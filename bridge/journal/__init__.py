@@ -154,9 +154,9 @@ class Journal:
         """The first pending action of each place that is not `busy`."""
         return await self._store.read(lambda db: outbox.due(db, account, now, limit, busy))
 
-    async def next_due(self, account: str) -> int | None:
-        """When to look at the outbox again (ms), if nothing else happens before."""
-        return await self._store.read(lambda db: outbox.next_due(db, account))
+    async def next_due(self, account: str, busy: frozenset[str]) -> int | None:
+        """When to look at the outbox again (ms), if nothing else happens before; `busy` places ring."""
+        return await self._store.read(lambda db: outbox.next_due(db, account, busy))
 
     async def acknowledge(self, key: str, remote_id: str | None, now: int) -> bool:
         """T4. True if it queued the redaction of something withdrawn meanwhile."""

@@ -129,6 +129,8 @@ class Admit:
     def _apply(self, event: Event) -> None:
         if event.own and event.key:
             self.deliveries |= outbox.echoed(self.db, self.account, event.key, event.id, self.now)
+            if memory.is_withdrawn(self.db, self.account, event.key):
+                memory.erase_event(self.db, self.account, event.id)
         match event.kind:
             case EventKind.MESSAGE:
                 self._message(event)
@@ -146,11 +148,7 @@ class Admit:
                 pass  # kept until a key comes; nothing is owed for what cannot be read
 
     def _message(self, event: Event) -> None:
-        redactions = self.db.execute(
-            "SELECT * FROM events WHERE account = ? AND relates_to = ? AND kind = 'redaction'",
-            [self.account, event.id],
-        ).fetchall()
-        if any(self._may_redact(r["sender"], r["sender_power"], event.sender.id) for r in redactions):
+        if self._redacted(event.id, event.sender.id):
             memory.erase_event(self.db, self.account, event.id)
             return
         if event.own or event.context_only:
@@ -169,6 +167,9 @@ class Admit:
             self._turn(event, TurnKind.MESSAGE, event.id, admission)
 
     def _edit(self, event: Event) -> None:
+        if any(self._redacted(one, event.sender.id) for one in (event.id, event.relates_to)):
+            memory.erase_event(self.db, self.account, event.id)
+            return
         target = self._event(event.relates_to)
         if target is None or target["sender"] != event.sender.id or target["own"]:
             return
@@ -203,8 +204,14 @@ class Admit:
 
     def _redaction(self, event: Event) -> None:
         target = self._event(event.relates_to)
-        if target is None or not self._may_redact(event.sender.id, event.sender.power, target["sender"]):
-            return  # not here yet: the row stays and is applied when its message comes
+        if target is None:
+            # Not here yet: the row stays and is applied when its message comes. Edits of it may be here.
+            for edit in self._related(event.relates_to, EventKind.EDIT):
+                if self._may_redact(event.sender.id, event.sender.power, edit["sender"]):
+                    memory.erase_event(self.db, self.account, edit["id"])
+            return
+        if not self._may_redact(event.sender.id, event.sender.power, target["sender"]):
+            return
         memory.erase_event(self.db, self.account, target["id"])
         self.erased.add(event.place)
         if target["kind"] != EventKind.MESSAGE:
@@ -223,6 +230,7 @@ class Admit:
             else:
                 self.db.execute("UPDATE turns SET outcome = ? WHERE id = ?", [Outcome.WITHDRAWN, row["id"]])
             outbox.withdraw(self.db, row["id"], self.now)
+            memory.erase_answers(self.db, self.account, row["id"])
             self.deliveries = True
         self.db.execute(
             "UPDATE events SET handled_at = ? WHERE account = ? AND id = ? AND control IS NOT NULL",
@@ -287,7 +295,7 @@ class Admit:
             replies_to_us = target is not None and bool(target["own"])
             waiting = self.db.execute(
                 "SELECT t.id FROM actions a JOIN turns t ON t.id = a.turn "
-                "WHERE a.account = ? AND a.remote_id = ? AND t.state = 'waiting'",
+                f"WHERE a.account = ? AND a.remote_id = ? AND t.state = 'waiting' AND {NOT_CONTINUED}",
                 [self.account, event.reply_to],
             ).fetchone()
         return Known(
@@ -302,10 +310,27 @@ class Admit:
         ).fetchone()
         return row
 
+    def _related(self, event_id: str | None, kind: EventKind) -> list[sqlite3.Row]:
+        return self.db.execute(
+            "SELECT * FROM events WHERE account = ? AND relates_to = ? AND kind = ?",
+            [self.account, event_id, str(kind)],
+        ).fetchall()
+
+    def _redacted(self, event_id: str | None, author: str) -> bool:
+        """Whether `event_id` (of `author`, here or still to come) was taken back."""
+        redactions = self._related(event_id, EventKind.REDACTION)
+        return any(self._may_redact(one["sender"], one["sender_power"], author) for one in redactions)
+
     def _may_redact(self, actor: str, power: int, author: str) -> bool:
         """The author, or somebody whom the room lets moderate; servers check it too (spec, auth rules)."""
         return actor == author or power >= MODERATOR_POWER
 
+
+NOT_CONTINUED = (
+    "NOT EXISTS (SELECT 1 FROM turns c WHERE c.parent = t.id AND c.kind IN ('answered', 'deadline') "
+    "AND c.state IN ('pending', 'running', 'waiting'))"
+)
+"""SQL: the waiting turn `t` has no open child yet. Only one of the answer and the deadline goes on."""
 
 _TAKEN_BACK = Verdict(False, Code.WITHDRAWN, "hearth.taken_back")
 _EDITED = Verdict(False, Code.WITHDRAWN, "hearth.edited")

@@ -92,6 +92,25 @@ def erase_event(db: sqlite3.Connection, account: str, event_id: str) -> None:
     )
 
 
+def erase_answers(db: sqlite3.Connection, account: str, turn: int) -> None:
+    """Erase the echoes of what a turn said; the outbox erases its own copies."""
+    db.execute(
+        "UPDATE events SET text = NULL WHERE account = ? AND own "
+        "AND key IN (SELECT key FROM actions WHERE turn = ?)",
+        [account, turn],
+    )
+
+
+def is_withdrawn(db: sqlite3.Connection, account: str, key: str) -> bool:
+    """Whether the action `key` was withdrawn, or the question that it answers was."""
+    row = db.execute(
+        "SELECT 1 FROM actions a LEFT JOIN turns t ON t.id = a.turn WHERE a.account = ? AND a.key = ? "
+        "AND (a.state = 'withdrawn' OR t.outcome = 'withdrawn')",
+        [account, key],
+    ).fetchone()
+    return row is not None
+
+
 def forget_person(db: sqlite3.Connection, account: str, person: str) -> None:
     """Erase what `person` said anywhere on this account and what was answered to it.
 
@@ -100,8 +119,11 @@ def forget_person(db: sqlite3.Connection, account: str, person: str) -> None:
     _erase_events(
         db,
         "account = ? AND (sender = ? "
-        "OR reply_to IN (SELECT id FROM events WHERE account = ? AND sender = ?))",
-        [account, person, account, person],
+        "OR reply_to IN (SELECT id FROM events WHERE account = ? AND sender = ?) "
+        # Our own edits reply to nothing; their keys lead to the question.
+        "OR key IN (SELECT a.key FROM actions a JOIN turns t ON t.id = a.turn "
+        "WHERE t.account = ? AND t.asker = ?))",
+        [account, person, account, person, account, person],
     )
     outbox.erase_payloads(
         db, "turn IN (SELECT id FROM turns WHERE account = ? AND asker = ?)", [account, person]

@@ -103,15 +103,14 @@ def due(
     ][:limit]
 
 
-def next_due(db: sqlite3.Connection, account: str) -> int | None:
-    """When the earliest pending head of a place may be tried (ms), or None if nothing is pending."""
-    row = db.execute(
-        "SELECT min(not_before) AS at FROM actions WHERE seq IN "
+def next_due(db: sqlite3.Connection, account: str, busy: frozenset[str]) -> int | None:
+    """When the earliest pending head of a place that is not `busy` may be tried (ms), or None."""
+    heads = db.execute(
+        "SELECT place, not_before FROM actions WHERE seq IN "
         "(SELECT min(seq) FROM actions WHERE account = ? AND state = 'pending' GROUP BY place)",
         [account],
-    ).fetchone()
-    at: int | None = row["at"]
-    return at
+    )
+    return min((row["not_before"] for row in heads if row["place"] not in busy), default=None)
 
 
 def acknowledge(db: sqlite3.Connection, key: str, remote_id: str | None, now: int) -> bool:

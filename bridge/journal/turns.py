@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bots.conversation import Keyed, Say, Turn, TurnKind
 from bridge.journal import memory, outbox
-from bridge.journal.admit import close_turn
+from bridge.journal.admit import NOT_CONTINUED, close_turn
 from bridge.journal.rows import Claimed, Control, Counters, Outcome, Settlement
 from policies.decide import LOOP_WINDOW_MS, Code, Verdict
 
@@ -132,8 +132,8 @@ def settle(db: sqlite3.Connection, claimed: Claimed, settlement: Settlement, dev
             row["id"],
         ],
     )
-    if state != "waiting" and row["kind"] in (TurnKind.ANSWERED, TurnKind.DEADLINE):
-        _continue_parents(db, row["parent"], verdict, now)
+    if state != "waiting":
+        _continue_parents(db, row, verdict, now)
     if settlement.forget == "mine":
         memory.forget_person(db, row["account"], row["asker"])
     elif settlement.forget == "room":
@@ -142,9 +142,11 @@ def settle(db: sqlite3.Connection, claimed: Claimed, settlement: Settlement, dev
     return True
 
 
-def _continue_parents(db: sqlite3.Connection, parent: int, verdict: Verdict, now: int) -> None:
+def _continue_parents(db: sqlite3.Connection, child: sqlite3.Row, verdict: Verdict, now: int) -> None:
     """A turn that waited ends with the child that went on; a child that waits again keeps it open."""
-    waiting = db.execute("SELECT * FROM turns WHERE id = ?", [parent]).fetchone()
+    if child["kind"] not in (TurnKind.ANSWERED, TurnKind.DEADLINE):
+        return
+    waiting = db.execute("SELECT * FROM turns WHERE id = ?", [child["parent"]]).fetchone()
     while waiting is not None and waiting["state"] == "waiting":
         close_turn(db, waiting["id"], Outcome.CONTINUED, verdict, now)
         waiting = db.execute("SELECT * FROM turns WHERE id = ?", [waiting["parent"]]).fetchone()
@@ -180,12 +182,13 @@ def recover(db: sqlite3.Connection, account: str, now: int) -> tuple[int, ...]:
         [account],
     )
     rows = db.execute(
-        "SELECT id FROM turns WHERE account = ? AND state = 'pending' AND deaths >= ?", [account, MAX_DEATHS]
+        "SELECT * FROM turns WHERE account = ? AND state = 'pending' AND deaths >= ?", [account, MAX_DEATHS]
     ).fetchall()
     verdict = Verdict(False, Code.FAILED, "hearth.deaths", {"deaths": MAX_DEATHS}, "ask_operator")
     for row in rows:
         close_turn(db, row["id"], Outcome.FAILED, verdict, now)
         db.execute("UPDATE turns SET state = 'parked' WHERE id = ?", [row["id"]])
+        _continue_parents(db, row, verdict, now)
     return tuple(row["id"] for row in rows)
 
 
@@ -194,7 +197,8 @@ def next_claim(db: sqlite3.Connection, account: str) -> int | None:
     row = db.execute(
         "SELECT min(at) AS at FROM ("
         "SELECT min(not_before) AS at FROM turns WHERE state = 'pending' AND account = ? AND not_before > 0 "
-        "UNION ALL SELECT min(wait_until) FROM turns WHERE state = 'waiting' AND account = ?)",
+        "UNION ALL SELECT min(wait_until) FROM turns t "
+        f"WHERE state = 'waiting' AND account = ? AND {NOT_CONTINUED})",
         [account, account],
     ).fetchone()
     at: int | None = row["at"]
@@ -204,7 +208,9 @@ def next_claim(db: sqlite3.Connection, account: str) -> int | None:
 def pass_deadlines(db: sqlite3.Connection, account: str, now: int) -> int:
     """Start a child turn for every waiting turn whose time is over; how many."""
     rows = db.execute(
-        "SELECT * FROM turns WHERE account = ? AND state = 'waiting' AND wait_until <= ?", [account, now]
+        "SELECT * FROM turns t WHERE account = ? AND state = 'waiting' AND wait_until <= ? "
+        f"AND {NOT_CONTINUED}",
+        [account, now],
     ).fetchall()
     started = 0
     for row in rows:
@@ -275,6 +281,7 @@ def handle_stop(
         close_turn(db, turn, Outcome.STOPPED, verdict, now)
         row = db.execute("SELECT * FROM turns WHERE id = ?", [turn]).fetchone()
         outbox.finish_draft(db, row, drafts_to.text, device=device, now=now)
+        _continue_parents(db, row, verdict, now)
     cause = {"account": account, "place": place_id, "id": None, "bot": "steward", "cause": control.event}
     outbox.put(db, cause, reply, device=device, now=now)
     db.execute("UPDATE events SET handled_at = ? WHERE seq = ?", [now, control.seq])

@@ -29,7 +29,8 @@ FOLLOW_AGE_MS: Final = 24 * 3600 * 1000
 
 _AT_ONCE: Final = 4
 _PENDING: Final = 200
-_ATTEMPTS: Final = 6
+_ATTEMPTS: Final = 60
+"""With pauses of up to a minute: about an hour. A restart offers what is left again."""
 _JOIN_DEADLINE: Final = 90.0
 _COOL_DOWN: Final = 60.0
 _INVITERS: Final = 1000

@@ -1,0 +1,1 @@
+"""Ratios measured side by side on this machine: `python -m tests.bench`."""

@@ -1,0 +1,223 @@
+"""A scripted server that outlives the Hearth process: rooms, a log of events, a memory of keys, faults.
+
+What it holds is what people see. It remembers (device, key) for `key_memory` seconds and then forgets,
+like a real homeserver; what it is told to do wrong (`faults`) it does wrong in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bots.conversation import Person, Place, PlaceKind, Redact, Revise, Say
+from bridge.platform import Event, EventKind, Found, Gap, PlaceFacts, PlatformError, Retryable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.platform import StoredAction
+
+OWN = "@hearth:home"
+ADA = Person("@ada:home", "Ada")
+BEN = Person("@ben:home", "Ben")
+MOD = Person("@mod:home", "Mod", power=50)
+ROOM = "!room:home"
+
+LOST = "lost"
+"""The server does it, and the acknowledgement never arrives."""
+HANG = "hang"
+"""The server does nothing and never answers."""
+Fault = PlatformError | str | None
+
+
+@dataclass(slots=True)
+class Shown:
+    """One event as the server keeps it: what a reader's client has to go by."""
+
+    event: Event
+    device: str = ""
+    redacted: bool = False
+    transaction: str | None = None
+
+
+Item = Event | Gap | PlaceFacts
+"""What stands in the stream that a sync reads. An event whose ciphertext was there before opens it."""
+
+
+@dataclass
+class FakeServer:
+    now: Callable[[], int]
+    key_memory: float = 86_400.0
+    log: dict[str, Shown] = field(default_factory=dict)
+    stream: list[Item] = field(default_factory=list)
+    rooms: dict[str, PlaceFacts] = field(default_factory=dict)
+    keys: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    faults: deque[Fault] = field(default_factory=deque)
+    fault_for: Callable[[StoredAction], Fault] = lambda _action: None
+    blind: bool = False
+    """`find` cannot say."""
+    echoes: bool = True
+    """A sync brings our own events back; without it a lost acknowledgement stays lost."""
+    attempts: list[tuple[int, StoredAction]] = field(default_factory=list)
+    ephemeral: list[tuple[int, str, str]] = field(default_factory=list)
+    """(when, receipt | typing | typing_off | progress, event or text)."""
+    opened: dict[str, Event] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # -- people -------------------------------------------------------------------------------------
+
+    def room(
+        self, place: str = ROOM, kind: PlaceKind = PlaceKind.GROUP, *members: Person, **facts: bool
+    ) -> str:
+        members = members or (ADA, BEN, MOD)
+        known = PlaceFacts(Place(OWN, place, kind, "Family"), members, **facts)
+        self.rooms[place] = known
+        self.sync(known)
+        return place
+
+    def say(
+        self,
+        text: str,
+        *,
+        by: Person = ADA,
+        place: str = ROOM,
+        mention: bool = True,
+        reply_to: str | None = None,
+        thread: str | None = None,
+        sync: bool = True,
+    ) -> str:
+        event = self._event(place, EventKind.MESSAGE, by, text, sync=sync)
+        return self._amend(event, sync, addressed=mention, reply_to=reply_to, thread=thread)
+
+    def edit(self, target: str, text: str, *, by: Person | None = None, sync: bool = True) -> str:
+        original = self.log[target].event
+        event = self._event(original.place, EventKind.EDIT, by or original.sender, text, sync=sync)
+        return self._amend(event, sync, relates_to=target)
+
+    def redact(self, target: str, *, by: Person | None = None, sync: bool = True) -> str:
+        shown = self.log[target]
+        shown.redacted = True
+        event = self._event(shown.event.place, EventKind.REDACTION, by or shown.event.sender, sync=sync)
+        return self._amend(event, sync, relates_to=target)
+
+    def join(self, place: str = ROOM) -> str:
+        self.rooms[place] = replace(self.rooms[place], joined=True)
+        self.sync(self.rooms[place])
+        event = self._event(place, EventKind.JOINED, Person(OWN), sync=False)
+        return self._amend(event, sync=True, context_only=False)
+
+    def leave(self, place: str = ROOM) -> str:
+        self.rooms[place] = replace(self.rooms[place], joined=False)
+        return self._amend(self._event(place, EventKind.LEFT, Person(OWN), sync=False), sync=True)
+
+    def seal(self, event_id: str) -> str:
+        """Send an event (said with `sync=False`) as ciphertext."""
+        event = self.log[event_id].event
+        self.sync(
+            replace(event, kind=EventKind.SEALED, text="", sealed=f"cipher:{event_id}", addressed=False)
+        )
+        return event_id
+
+    def open(self, event_id: str) -> None:
+        """The key of a sealed event arrives."""
+        self.opened[event_id] = self.log[event_id].event
+        self.sync(self.opened[event_id])
+
+    def sync(self, item: Item | str) -> None:
+        """Put something into the stream, for the first time or again."""
+        self.stream.append(self.log[item].event if isinstance(item, str) else item)
+        self.news.set()
+
+    # -- what a reader sees -------------------------------------------------------------------------
+
+    def shown(self, place: str = ROOM, *, own: bool = True) -> list[Event]:
+        """The visible messages of Hearth (or of the others), each with its latest text."""
+        found = []
+        for shown in self.log.values():
+            event = shown.event
+            if event.kind is EventKind.MESSAGE and event.place == place and event.own == own:
+                if shown.redacted:
+                    continue
+                edits = [
+                    e.event.text
+                    for e in self.log.values()
+                    if e.event.kind is EventKind.EDIT
+                    and e.event.relates_to == event.id
+                    and e.event.sender.id == event.sender.id
+                    and not e.redacted
+                ]
+                found.append(replace(event, text=edits[-1] if edits else event.text))
+        return found
+
+    def texts(self, place: str = ROOM) -> list[str]:
+        return [event.text for event in self.shown(place)]
+
+    def answers(self, question: str) -> list[str]:
+        """The visible replies of Hearth to one message."""
+        return [e.text for e in self.shown(self.log[question].event.place) if e.reply_to == question]
+
+    # -- the client ---------------------------------------------------------------------------------
+
+    def put(self, action: StoredAction, device: str) -> str | None:
+        """What a send request does; the id of the event, the old one for a key that is remembered."""
+        remembered = self.keys.get((device, action.key))
+        if remembered is not None and self.now() - remembered[1] <= self.key_memory * 1000:
+            return remembered[0]
+        match action.action:
+            case Say() as say:
+                event = self._event(action.place, EventKind.MESSAGE, Person(OWN), say.text, sync=False)
+                more = {"reply_to": say.reply_to, "thread": say.thread}
+            case Revise() as revise:
+                event = self._event(action.place, EventKind.EDIT, Person(OWN), revise.text, sync=False)
+                more = {"relates_to": action.target}
+            case Redact():
+                assert action.target is not None
+                self.log[action.target].redacted = True
+                event = self._event(action.place, EventKind.REDACTION, Person(OWN), sync=False)
+                more = {"relates_to": action.target}
+        event_id = self._amend(event, sync=self.echoes, key=action.key, **more)
+        self.log[event_id].device = device
+        self.log[event_id].transaction = action.key
+        self.keys[device, action.key] = (event_id, self.now())
+        return event_id
+
+    def show_progress(self, place: str, target: str, text: str) -> None:
+        """An edit that nobody stores; the adapter does not report it either."""
+        event = self._event(place, EventKind.EDIT, Person(OWN), text, sync=False)
+        self._amend(event, sync=False, relates_to=target)
+        self.ephemeral.append((self.now(), "progress", text))
+
+    def find(self, action: StoredAction) -> str | Found:
+        if self.blind:
+            return Found.UNKNOWN
+        if isinstance(action.action, Redact) and action.target and self.log[action.target].redacted:
+            return "$redacted"
+        for event_id, shown in self.log.items():
+            if shown.event.key == action.key:
+                return event_id
+        return Found.ABSENT
+
+    def fault(self, action: StoredAction) -> Fault:
+        self.attempts.append((self.now(), action))
+        return self.faults.popleft() if self.faults else self.fault_for(action)
+
+    # -- inside -------------------------------------------------------------------------------------
+
+    def _event(self, place: str, kind: EventKind, sender: Person, text: str = "", *, sync: bool) -> Event:
+        del sync
+        own = sender.id == OWN
+        event_id = f"${len(self.log)}:{kind}"
+        return Event(event_id, place, kind, sender, self.now(), text=text, own=own, context_only=own)
+
+    def _amend(self, event: Event, sync: bool, **more: object) -> str:  # noqa: FBT001 - private
+        event = replace(event, **more)  # type: ignore[arg-type]  # names of fields, checked by replace
+        self.log[event.id] = Shown(event)
+        if sync:
+            self.sync(event)
+        return event.id
+
+
+def lost_acknowledgement() -> Retryable:
+    return Retryable("the connection broke off")
