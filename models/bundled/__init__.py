@@ -5,5 +5,5 @@ from pathlib import Path
 MODEL_PATH = Path(__file__).with_name("hearth-small.gguf")
 
 TRAINING_SEED = 1
-TRAINING_CONVERSATIONS = 52_992
+TRAINING_CONVERSATIONS = 68_352
 """The weights saw `training_conversation(TRAINING_SEED, n)` for every n below this."""

@@ -216,7 +216,7 @@ class Community(RuleBasedStateMachine):
     def comes_again(self, data: st.DataObject) -> None:
         """A sync brings something a second time."""
         if self.server.stream:
-            self.server.sync(data.draw(st.sampled_from(self.server.stream)))  # type: ignore[arg-type]
+            self.server.sync(data.draw(st.sampled_from(self.server.stream)))
 
     @rule()
     def gap(self) -> None:
