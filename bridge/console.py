@@ -54,7 +54,7 @@ class ConsolePlatform:
         out: Console | None = None,
     ) -> None:
         """`person` is a local name; `lines` is read to its end, or `question` is the only line."""
-        self._person = Person(f"@{person}:{SERVER}", name=person, power=MODERATOR)
+        self._person = Person(f"@{person}:{SERVER}", name=person.capitalize(), power=MODERATOR)
         self._place = Place(ACCOUNT, PLACE, PlaceKind.DIRECT, "terminal")
         self._out = out or Console(highlight=False)
         self._source = lines

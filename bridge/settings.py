@@ -213,7 +213,9 @@ class DeliverySettings(Section):
     """What people see while an answer is on its way."""
 
     streaming: bool = Field(default=True, description="Show long answers while they are written, by edits.")
-    receipts: bool = Field(default=True, description="Send read receipts for the questions it takes up.")
+    receipts: bool = Field(
+        default=True, description="Send read receipts; an answer within a quarter of a second needs none."
+    )
     typing: bool = Field(default=True, description="Show that it is typing.")
 
 
