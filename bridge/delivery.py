@@ -27,7 +27,6 @@ from bridge.schedule import Doorbell
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
 
     from bridge.journal import Journal
     from bridge.platform import Platform, StoredAction
@@ -87,8 +86,6 @@ class Delivery:
         self._bell = Doorbell(clock)
         self._busy: dict[str, asyncio.Task[None]] = {}
         self.counts = _Counts()
-        self.on_sent: Callable[[str, str], None] = lambda _key, _remote_id: None
-        """Called with (key, remote id) after each T4; the router uses it for drafts."""
 
     def ring(self) -> None:
         """Something was put into the outbox."""
@@ -160,7 +157,7 @@ class Delivery:
     async def _attempt_and_store(self, action: StoredAction) -> None:
         try:
             async with asyncio.timeout(DEADLINE):
-                remote_id = await self._attempt(action)
+                await self._attempt(action)
         except Retryable as error:
             await self._retry(action, str(error), error.after)
         except TimeoutError:
@@ -177,10 +174,8 @@ class Delivery:
             await self._retry(action, f"a bug: {type(error).__name__}", None)
         else:
             self.counts.sent += 1
-            if remote_id is not None:
-                self.on_sent(action.key, remote_id)
 
-    async def _attempt(self, action: StoredAction) -> str | None:
+    async def _attempt(self, action: StoredAction) -> None:
         now = self._clock.now()
         match before(action, device=self._platform.device, key_memory=self._platform.key_memory, now=now):
             case Before.PARK:
@@ -194,7 +189,6 @@ class Delivery:
             case Before.SEND:
                 remote_id = await self._platform.perform(action)
         await self._journal.acknowledge(action.key, remote_id, self._clock.now())
-        return remote_id
 
     async def _retry(self, action: StoredAction, error: str, after: float | None) -> None:
         now = self._clock.now()

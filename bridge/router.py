@@ -103,7 +103,12 @@ class Router:
     async def recover(self) -> None:
         """Before anything else: turns of the last process are pending again, controls are replayed."""
         now = self._clock.now()
-        parked = await self._journal.recover(self._platform.account, now)
+        parked = await self._journal.recover(
+            self._platform.account,
+            now,
+            words=wording.failed(wording.Failure.INTERNAL),
+            device=self._platform.device,
+        )
         if parked:
             log.error("turns_parked", turns=parked, remedy="see `hearth turns stuck`")
         await self._handle_controls()

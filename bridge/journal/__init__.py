@@ -86,9 +86,9 @@ class Journal:
 
     # -- T2, T2b, T3 -------------------------------------------------------------------------------
 
-    async def recover(self, account: str, now: int) -> tuple[int, ...]:
+    async def recover(self, account: str, now: int, *, words: str = "", device: str = "") -> tuple[int, ...]:
         """At start: running turns are pending again. Ids of those parked for killing the process."""
-        return await self._store.write(lambda db: turns.recover(db, account, now))
+        return await self._store.write(lambda db: turns.recover(db, account, now, words=words, device=device))
 
     async def claim(self, account: str, now: int, limit: int, context_messages: int) -> list[Claimed]:
         """T2: up to `limit` turns to run now, at most one per lane."""

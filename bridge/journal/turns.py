@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bots.conversation import Keyed, Say, Turn, TurnKind
+from bots.conversation import Keyed, Role, Say, Turn, TurnKind
 from bridge.journal import memory, outbox
 from bridge.journal.admit import NOT_CONTINUED, close_turn
 from bridge.journal.rows import Claimed, Control, Counters, Outcome, Settlement
@@ -175,8 +175,13 @@ def release(db: sqlite3.Connection, turn: int) -> None:
     db.execute("UPDATE turns SET state = 'pending' WHERE id = ? AND state = 'running'", [turn])
 
 
-def recover(db: sqlite3.Connection, account: str, now: int) -> tuple[int, ...]:
-    """At start: what was running is pending again, one death more; ten deaths park it. Ids of the parked."""
+def recover(
+    db: sqlite3.Connection, account: str, now: int, *, words: str = "", device: str = ""
+) -> tuple[int, ...]:
+    """At start: what was running is pending again, one death more; ten deaths park it. Ids of the parked.
+
+    The asker of a parked turn is told `words`, in the draft if there is one.
+    """
     db.execute(
         "UPDATE turns SET state = 'pending', deaths = deaths + 1 WHERE account = ? AND state = 'running'",
         [account],
@@ -189,6 +194,11 @@ def recover(db: sqlite3.Connection, account: str, now: int) -> tuple[int, ...]:
         close_turn(db, row["id"], Outcome.FAILED, verdict, now)
         db.execute("UPDATE turns SET state = 'parked' WHERE id = ?", [row["id"]])
         _continue_parents(db, row, verdict, now)
+        if outbox.first_key(db, row["id"]) is not None:
+            outbox.finish_draft(db, row, words, device=device, now=now)
+        elif words:
+            told = Keyed(Say(words, reply_to=row["message"], thread=row["thread"]), Role.ANSWER)
+            outbox.put(db, row, told, device=device, now=now)
     return tuple(row["id"] for row in rows)
 
 

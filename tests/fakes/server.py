@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bots.conversation import Person, Place, PlaceKind, Redact, Revise, Say
-from bridge.platform import Event, EventKind, Found, Gap, PlaceFacts, PlatformError, Retryable
+from bridge.platform import Event, EventKind, Found, Gap, PlaceFacts, PlatformError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,7 +217,3 @@ class FakeServer:
         if sync:
             self.sync(event)
         return event.id
-
-
-def lost_acknowledgement() -> Retryable:
-    return Retryable("the connection broke off")
