@@ -30,7 +30,7 @@ class Waiting:
 
 
 class Forget(StrEnum):
-    """What a person asked to erase from this place."""
+    """What a person asked to erase: their own words in every place of this account, or all of this place."""
 
     MINE = "mine"
     ROOM = "room"

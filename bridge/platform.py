@@ -115,7 +115,7 @@ class PlaceFacts:
     """What is known of a place as of a batch: kept in the journal, replaced as a whole.
 
     `must_encrypt` never goes back to False in the journal, whatever a later batch says.
-    `powers` maps addresses to power levels, with `default_power` for everybody else.
+    Members carry their own power level; `default_power` is everybody else's.
     """
 
     place: Place
