@@ -91,8 +91,14 @@ class Journal:
         return await self._store.write(lambda db: turns.recover(db, account, now, words=words, device=device))
 
     async def claim(self, account: str, now: int, limit: int, context_messages: int) -> list[Claimed]:
-        """T2: up to `limit` turns to run now, at most one per lane."""
-        return await self._store.write(lambda db: turns.claim(db, account, now, limit, context_messages))
+        """T2: up to `limit` turns to run now, at most one per lane.
+
+        Not durable: a claim that power loss undoes is a pending turn, which is what it would be
+        after the next start anyway.
+        """
+        return await self._store.write(
+            lambda db: turns.claim(db, account, now, limit, context_messages), durable=False
+        )
 
     async def draft(self, claimed: Claimed, keyed: Keyed, device: str, now: int) -> str | None:
         """T2b: the key of the stored draft, or None if the turn is no longer ours."""

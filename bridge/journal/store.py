@@ -55,12 +55,14 @@ class Store:
             raise
         return store
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a transaction of its own; committed when this returns, else rolled back.
 
         A cancelled caller does not stop a transaction that has begun: it commits or fails whole.
+        One that is not `durable` survives the death of the process, but power loss may undo it; the
+        next durable one takes it along.
         """
-        return await self._run(self._writer, lambda: _transact(_opened(self._write_db), work))
+        return await self._run(self._writer, lambda: _transact(_opened(self._write_db), work, durable))
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the last committed state. It must not write."""
@@ -103,7 +105,9 @@ def _opened(db: sqlite3.Connection | None) -> sqlite3.Connection:
     return db
 
 
-def _transact(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+def _transact(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], durable: bool) -> T:  # noqa: FBT001 - private
+    # In WAL mode NORMAL leaves out the fsync of this commit and nothing else.
+    db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     # IMMEDIATE: `hearth turns retry` may write from another process, and a transaction that
     # starts by reading could otherwise not be upgraded (SQLITE_BUSY_SNAPSHOT).
     db.execute("BEGIN IMMEDIATE")
