@@ -26,13 +26,17 @@ from models.client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from bots.base import Tools
     from bots.conversation import Turn
 
 BYTES_PER_TOKEN: Final = 8
 """No ordinary text has more bytes a token on average, so bytes / 8 is a lower bound of its tokens."""
+
+TEMPLATE_TOKENS: Final = 32
+"""More than any chat template puts around one message; a template with a preamble of its own only
+makes the answer a little shorter."""
 
 CHARACTERS_PER_TOKEN: Final = 3
 """What people are told where their text was not tokenised: rather too few characters than too many."""
@@ -80,11 +84,11 @@ def parse_persona(toml: str) -> Persona:
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
-    """What is sent, and what it takes."""
+    """What is sent, and what it takes (None: less than fits, not counted)."""
 
     messages: list[dict[str, str]]
     max_tokens: int
-    tokens: int
+    tokens: int | None
     left_out: int
 
 
@@ -153,6 +157,8 @@ class Chat:
             return self._too_long(transcript, limit)
         start = next(at for at in range(end + 1) if fixed + transcript.size(at) // BYTES_PER_TOKEN <= room)
         messages = transcript.messages(start)
+        if _most_tokens(messages) <= room:
+            return _Prompt(messages, max_tokens, None, start)
         tokens = await tools.count_tokens(messages)
         if tokens <= room:
             return _Prompt(messages, max_tokens, tokens, start)
@@ -219,7 +225,7 @@ class _Answer:
     def reply(self, prompt: _Prompt) -> Reply:
         """The end: what was said, with its sizes."""
         features: Mapping[str, float | int | str] = {
-            "prompt_tokens": prompt.tokens,
+            **({} if prompt.tokens is None else {"prompt_tokens": prompt.tokens}),
             "context_left_out": prompt.left_out,
             **self.usage,
             "characters": len(self.text),
@@ -229,6 +235,11 @@ class _Answer:
             return Reply(wording.no_words(), features=features)
         cut = self.finish == "length" and not self.ended
         return Reply(f"{self.text} …" if cut else self.text, features=features)
+
+
+def _most_tokens(messages: Sequence[Mapping[str, str]]) -> int:
+    """An upper bound without a question to the tokenizer: no token is shorter than a byte."""
+    return sum(len(one["content"].encode()) + TEMPLATE_TOKENS for one in messages)
 
 
 def failure_of(error: ModelError) -> wording.Failure:
