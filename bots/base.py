@@ -7,19 +7,26 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from models.client import Chunk as Chunk  # noqa: PLC0414, TC001 - bots speak of it, models own it
+from models.hearing import Heard as Heard  # noqa: PLC0414, TC001 - as above
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
-    from bots.conversation import Turn
+    from bots.conversation import Message, Turn, Upload
+    from models.transcript import Transcript
     from policies.decide import Request, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The answer so far, whole, while it is being written. Shown if it takes long, never kept."""
+    """The answer so far, whole, while it is being written. Shown if it takes long, never kept.
+
+    `done` (0 to 1) is how far a long work has come, where that is known: its progress is then shown
+    evenly over the whole of it.
+    """
 
     text: str
+    done: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,8 @@ class Reply:
     """How a turn ends: the words (Markdown; empty for silence) and what else becomes true with them.
 
     `notice` is for words that are not an answer. `features` (sizes, counts, seconds; never text)
-    are kept with the verdict. `forget` is applied in the transaction that settles the turn.
+    are kept with the verdict. `forget` is applied in the transaction that settles the turn, and so
+    is `heard`, the transcript of `turn.about`. `files` are shown after the words.
     """
 
     text: str
@@ -60,6 +68,16 @@ class Reply:
     forget: Forget | None = None
     wait: Wait | None = None
     features: Mapping[str, float | int | str] = field(default_factory=dict)
+    heard: Transcript | None = None
+    files: tuple[Upload, ...] = ()
+
+
+class Unfetchable(Exception):
+    """A file that cannot be had: `code` is `too_large`, `gone` or `broken`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,10 @@ class Status:
     sealed: int
     retention_days: int
     encrypted: bool
+    speech_model: str = ""
+    """`""`: voice is off."""
+    speech_is_bundled: bool = False
+    speech_ready: bool = False
 
 
 class Tools(Protocol):
@@ -101,6 +123,14 @@ class Tools(Protocol):
         """Stream an answer of the chat model to OpenAI-shaped `messages`.
 
         Raises `models.client.ModelError` (its four families are in that module).
+        """
+        ...
+
+    def hear(self, message: Message, *, hotwords: Sequence[str] = ()) -> AsyncIterator[Heard]:
+        """Fetch the first attachment with sound of `message` and listen to it; nothing of it is kept.
+
+        The last `Heard` carries the whole transcript. `hotwords` are spelled as they should be;
+        the names of the place are added. Raises `Unfetchable`, `models.client.ModelError`.
         """
         ...
 

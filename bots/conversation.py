@@ -11,7 +11,10 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from models.transcript import Transcript
 
 HEARTH_NS = uuid.UUID("6f1d2f0c-3d0b-5a51-9c0e-8e7f5c1b2a90")
 """Namespace of every action key (RFC 9562, version 5). Changing it would answer everything twice."""
@@ -54,12 +57,23 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that came with a message; `source` is what the platform needs to fetch it."""
+    """A file that came with a message; `source` is what the platform needs to fetch it.
+
+    Size (bytes), media type and duration are what the sender announced, and nothing to rely on.
+    `voice` marks what was spoken into the client, as opposed to a file that was chosen.
+    """
 
     source: str
     media_type: str = ""
     size: int | None = None
     name: str = ""
+    duration_ms: int | None = None
+    voice: bool = False
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether somebody may be heard in it, as far as its announced type says."""
+        return self.voice or self.media_type.startswith(("audio/", "video/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +110,9 @@ class Turn:
     """One message that we owe a decision, with what is known as of that message.
 
     `context` is what was said before it, oldest first. `waited` is the state that a waiting turn
-    left for the turn that continues it.
+    left for the turn that continues it. `about` is the message with sound that this turn is about:
+    the message itself, or the one that it replies or reacts to; `heard` is its transcript, if there
+    is one already. `unasked`: nobody addressed it to us; it is read because the room wants that.
     """
 
     id: int
@@ -107,6 +123,9 @@ class Turn:
     bot: str
     context: tuple[Message, ...] = ()
     waited: dict[str, object] = field(default_factory=dict)
+    about: Message | None = None
+    heard: Transcript | None = None
+    unasked: bool = False
 
     @property
     def asker(self) -> Person:
@@ -123,7 +142,8 @@ class Role(StrEnum):
     ANSWER = "answer"
     FINAL = "final"
     REDACT = "redact"
-    NOTICE = "notice"
+    FILE = "file"
+    """An upload; the message that shows it is an `answer`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +160,8 @@ class Say:
     thread: str | None = None
     mentions: tuple[str, ...] = ()
     notice: bool = False
+    upload: str | None = None
+    """Key of the `Upload` whose file this message shows; `text` is then the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +184,18 @@ class Redact:
     reason: str = ""
 
 
-Action = Say | Revise | Redact
-ACTIONS: dict[str, type[Say | Revise | Redact]] = {cls.kind: cls for cls in (Say, Revise, Redact)}
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Put a small text file (a transcript) where the place's people can fetch it."""
+
+    kind: ClassVar[str] = "upload"
+    name: str
+    media_type: str
+    text: str
+
+
+Action = Say | Revise | Redact | Upload
+ACTIONS: dict[str, type[Action]] = {cls.kind: cls for cls in (Say, Revise, Redact, Upload)}
 
 
 @dataclass(frozen=True, slots=True)

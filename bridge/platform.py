@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from bots.conversation import Action, Person, Place
+    from bots.conversation import Action, Attachment, Person, Place
 
 
 class PlatformError(Exception):
@@ -72,6 +72,8 @@ class EventKind(StrEnum):
     MESSAGE = "message"
     EDIT = "edit"
     """`relates_to` is the message that `text` replaces."""
+    REACTION = "reaction"
+    """`text` is the emoji that somebody put on `relates_to`."""
     REDACTION = "redaction"
     """`relates_to` is the event that its sender, or a moderator, took back."""
     JOINED = "joined"
@@ -108,6 +110,7 @@ class Event:
     own: bool = False
     key: str | None = None
     sealed: str | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,8 @@ class Batch:
 class StoredAction:
     """An action as the outbox has it: its key, its frozen payload, and what delivery knows of it.
 
-    `target` is the remote id of the action that a `Revise` or `Redact` refers to. `must_encrypt`
+    `target` is the remote id of the action that a `Revise` or `Redact` refers to, or of the `Upload`
+    that a `Say` shows. `must_encrypt`
     is the place's flag at delivery. `created_at` is ms since the epoch, `device` the device that
     was ours when it was stored.
     """
@@ -211,8 +215,19 @@ class Platform(Protocol):
         """
         ...
 
+    async def fetch(self, attachment: Attachment, into: BinaryIO, limit: int) -> None:
+        """Write the file of `attachment` to `into`, decrypted and whole, at most `limit` bytes.
+
+        Raises `Broken` for a file that is larger or is not what its sender vouched for (hash),
+        `Refused` for one that is gone, `Retryable` where another try may help. What was written
+        before an error is of no use.
+        """
+        ...
+
     async def perform(self, action: StoredAction) -> str | None:
         """Do `action` under its key; the remote id of the event, or None where there is none.
+
+        For an `Upload` it is what a `Say` needs to show the file (keys included, where it is encrypted).
 
         Performing the same key twice within `key_memory` shows it once.
         """
