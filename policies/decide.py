@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from policies.room import Voice
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,6 +27,10 @@ class Deed(StrEnum):
     """What is asked to be done."""
 
     ANSWER = "answer"
+    TRANSCRIBE = "transcribe"
+    """Listen to a recording, and say what was heard."""
+    SHOW_UNASKED = "show_unasked"
+    """Write down in the place what was heard there and what nobody asked us to hear."""
     COMMAND = "command"
     STOP = "stop"
     FORGET_ROOM = "forget_room"
@@ -39,6 +45,8 @@ class Code(StrEnum):
     NOT_AN_ASKER = "not_an_asker"
     PERSON_QUOTA = "person_quota"
     PLACE_QUOTA = "place_quota"
+    VOICE_OFF = "voice_off"
+    UNASKED = "unasked"
     NOT_YOURS = "not_yours"
     NOT_A_MODERATOR = "not_a_moderator"
     EXPIRED = "expired"
@@ -59,7 +67,8 @@ class Request:
     `asked_today` and `place_today` count answered questions in the last 24 hours;
     `recent` counts this account's messages to the bot in this place in the last minute; `age_ms` and
     `max_age_ms` say how old the question is and how old it may be; `owner` is whose answer a
-    `STOP` would end.
+    `STOP` would end; `unasked` marks voice that nobody addressed to us, of which a refusal is never
+    said aloud.
     """
 
     deed: Deed
@@ -73,6 +82,7 @@ class Request:
     age_ms: int = 0
     max_age_ms: int | None = None
     owner: str | None = None
+    unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,8 @@ def _deed(policy: RoomPolicy, request: Request) -> Verdict:
     match request.deed:
         case Deed.ANSWER:
             return _answer(policy, request)
+        case Deed.TRANSCRIBE | Deed.SHOW_UNASKED:
+            return _transcribe(policy, request)
         case Deed.COMMAND:
             return _in_time(request) or Verdict(True, Code.ALLOWED, "policy.askers")
         case Deed.STOP:
@@ -176,3 +188,13 @@ def _answer(policy: RoomPolicy, request: Request) -> Verdict:
             "tomorrow",
         )
     return Verdict(True, Code.ALLOWED, "policy.askers")
+
+
+def _transcribe(policy: RoomPolicy, request: Request) -> Verdict:
+    unasked = request.unasked or request.deed is Deed.SHOW_UNASKED
+    needed = Voice.ALL if request.deed is Deed.SHOW_UNASKED else Voice.NAMED if unasked else Voice.ASKED
+    if not policy.voice.allows(needed):
+        if unasked:
+            return Verdict(False, Code.UNASKED, "policy.voice")
+        return Verdict(False, Code.VOICE_OFF, "policy.voice", remedy="turn_on_voice")
+    return _answer(policy, request)

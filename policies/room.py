@@ -7,13 +7,32 @@ of two, so that a room's wish and the operator's ceiling combine the same way in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 ANYONE = "*"
 
 
+class Voice(StrEnum):
+    """What is listened to of what people speak, from the strictest on."""
+
+    OFF = "off"
+    """Nothing, whoever asks."""
+    ASKED = "asked"
+    """What is asked for: a mention, a reply to us, a direct room, a command, an ear."""
+    NAMED = "named"
+    """Every voice message; what begins with the bot's name is answered, of the rest nothing is said."""
+    ALL = "all"
+    """Every voice message is written down in the room."""
+
+    def allows(self, other: Voice) -> bool:
+        """Whether this allows at least as much as `other` does."""
+        order = tuple(Voice)
+        return order.index(self) >= order.index(other)
+
+
 @dataclass(frozen=True, slots=True)
 class RoomPolicy:
-    """Who may ask and how much.
+    """Who may ask, how much, and what is listened to.
 
     `askers` holds full addresses (`@ada:example.org`), whole servers (`example.org`) or `*`.
     Quotas count answered questions in the last 24 hours; None is no limit.
@@ -22,6 +41,7 @@ class RoomPolicy:
     askers: frozenset[str] = frozenset()
     per_person_day: int | None = None
     per_place_day: int | None = None
+    voice: Voice = Voice.ASKED
 
     def meet(self, other: RoomPolicy) -> RoomPolicy:
         """Both limits at once: nobody is allowed whom either of the two refuses."""
@@ -29,6 +49,7 @@ class RoomPolicy:
             askers=_meet_addresses(self.askers, other.askers),
             per_person_day=_meet_limit(self.per_person_day, other.per_person_day),
             per_place_day=_meet_limit(self.per_place_day, other.per_place_day),
+            voice=other.voice if self.voice.allows(other.voice) else self.voice,
         )
 
     def admits(self, address: str) -> bool:

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.decide import LOOP_BUDGET, MODERATOR_POWER, Code, Deed, Request, Verdict, decide
-from policies.room import RoomPolicy
+from policies.room import RoomPolicy, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ADA = "@ada:home"
-OPEN = RoomPolicy(askers=frozenset({"*"}))
+OPEN = RoomPolicy(askers=frozenset({"*"}), voice=Voice.ALL)
 
 addresses = st.sampled_from([ADA, "@ben:home", "@eve:away:8448", "nobody", ""]) | st.text(max_size=12)
 patterns = st.sampled_from(["*", "home", "away:8448", ADA, "@ben:home", "nobody", ""])
@@ -26,6 +26,7 @@ policies = st.builds(
     askers=st.frozensets(patterns, max_size=4),
     per_person_day=limits,
     per_place_day=limits,
+    voice=st.sampled_from(Voice),
 )
 requests = st.builds(
     Request,
@@ -40,6 +41,7 @@ requests = st.builds(
     age_ms=st.integers(0, 10_000_000),
     max_age_ms=st.none() | st.integers(0, 10_000_000),
     owner=st.none() | addresses,
+    unasked=st.booleans(),
 )
 
 
@@ -75,7 +77,7 @@ def test_lower_quotas_never_allow_more(
     policy: RoomPolicy, request: Request, person: int | None, place: int | None
 ) -> None:
     """Meeting the policy with any quota turns no refusal into a permission."""
-    stricter = policy.meet(RoomPolicy(policy.askers, person, place))
+    stricter = policy.meet(RoomPolicy(policy.askers, person, place, Voice.ALL))
     assert judge(policy, request).allowed >= judge(stricter, request).allowed
 
 
@@ -90,6 +92,7 @@ def test_lower_quotas_never_allow_more(
         pytest.param(lambda r: replace(r, asker_is_bot=True), id="a bot"),
         pytest.param(lambda r: replace(r, direct=False), id="in a group"),
         pytest.param(lambda r: replace(r, owner=None), id="owner of nothing"),
+        pytest.param(lambda r: replace(r, unasked=True), id="unasked"),
     ],
 )
 @given(policy=policies, request_=requests)
@@ -114,6 +117,8 @@ CASES: dict[Code, tuple[RoomPolicy, Request]] = {
     Code.NOT_AN_ASKER: (RoomPolicy(), Request(Deed.ANSWER, ADA)),
     Code.PERSON_QUOTA: (replace(OPEN, per_person_day=2), Request(Deed.ANSWER, ADA, asked_today=2)),
     Code.PLACE_QUOTA: (replace(OPEN, per_place_day=2), Request(Deed.ANSWER, ADA, place_today=2)),
+    Code.VOICE_OFF: (replace(OPEN, voice=Voice.OFF), Request(Deed.TRANSCRIBE, ADA)),
+    Code.UNASKED: (replace(OPEN, voice=Voice.ASKED), Request(Deed.TRANSCRIBE, ADA, unasked=True)),
     Code.NOT_YOURS: (OPEN, Request(Deed.STOP, ADA, owner="@ben:home")),
     Code.NOT_A_MODERATOR: (OPEN, Request(Deed.FORGET_ROOM, ADA)),
     Code.EXPIRED: (OPEN, Request(Deed.COMMAND, ADA, age_ms=2, max_age_ms=1)),
@@ -143,6 +148,39 @@ def test_every_deed_can_be_allowed(deed: Deed) -> None:
     """No deed falls through to the default: an owner with power may do each of them."""
     request = Request(deed, ADA, power=MODERATOR_POWER, owner=ADA)
     assert judge(OPEN, request).allowed
+
+
+@given(policies, requests)
+def test_less_voice_never_allows_more(policy: RoomPolicy, request: Request) -> None:
+    """Each stricter mode turns no refusal into a permission."""
+    allowed = [judge(replace(policy, voice=voice), request).allowed for voice in Voice]
+    assert allowed == sorted(allowed)
+
+
+@given(policies, requests)
+def test_to_listen_takes_what_an_answer_takes(policy: RoomPolicy, request: Request) -> None:
+    """Nothing is heard for somebody who would get no answer; where all voice is open, that is all."""
+    answer = judge(policy, replace(request, deed=Deed.ANSWER))
+    for deed in (Deed.TRANSCRIBE, Deed.SHOW_UNASKED):
+        assert judge(policy, replace(request, deed=deed)).allowed <= answer.allowed
+        assert judge(replace(policy, voice=Voice.ALL), replace(request, deed=deed)) == answer
+
+
+@pytest.mark.parametrize(
+    ("voice", "asked", "unasked", "shown"),
+    [
+        (Voice.OFF, Code.VOICE_OFF, Code.UNASKED, Code.UNASKED),
+        (Voice.ASKED, Code.ALLOWED, Code.UNASKED, Code.UNASKED),
+        (Voice.NAMED, Code.ALLOWED, Code.ALLOWED, Code.UNASKED),
+        (Voice.ALL, Code.ALLOWED, Code.ALLOWED, Code.ALLOWED),
+    ],
+)
+def test_what_each_mode_lets_hear(voice: Voice, asked: Code, unasked: Code, shown: Code) -> None:
+    """Listening when asked, listening to all, and writing all of it down are three things."""
+    policy = replace(OPEN, voice=voice)
+    assert judge(policy, Request(Deed.TRANSCRIBE, ADA)).code is asked
+    assert judge(policy, Request(Deed.TRANSCRIBE, ADA, unasked=True)).code is unasked
+    assert judge(policy, Request(Deed.SHOW_UNASKED, ADA, unasked=True)).code is shown
 
 
 @given(st.integers(0, 3 * LOOP_BUDGET))

@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.room import RoomPolicy, covers, server_of
+from policies.room import RoomPolicy, Voice, covers, server_of
 
 ADDRESSES = ("@ada:home", "@ben:home", "@eve:away:8448", "nobody", "")
 patterns = st.sampled_from(["*", "home", "away:8448", *ADDRESSES[:-1]])
 limits = st.none() | st.integers(0, 5)
 policies = st.builds(
-    RoomPolicy, askers=st.frozensets(patterns, max_size=5), per_person_day=limits, per_place_day=limits
+    RoomPolicy,
+    askers=st.frozensets(patterns, max_size=5),
+    per_person_day=limits,
+    per_place_day=limits,
+    voice=st.sampled_from(Voice),
 )
 
 
@@ -52,6 +56,21 @@ def test_meet_takes_the_lower_limit(one: RoomPolicy, other: RoomPolicy) -> None:
     ):
         given_limits = [limit for limit in (mine, theirs) if limit is not None]
         assert both == (min(given_limits) if given_limits else None)
+
+
+@given(policies, policies)
+def test_meet_listens_to_what_both_let_hear(one: RoomPolicy, other: RoomPolicy) -> None:
+    """Whatever is asked for is allowed by the met policy exactly if both allow it."""
+    met = one.meet(other)
+    for needed in Voice:
+        assert met.voice.allows(needed) == (one.voice.allows(needed) and other.voice.allows(needed))
+
+
+def test_voice_is_heard_when_asked_unless_somebody_says_otherwise() -> None:
+    """The modes go from nothing to everything, and the default does not listen unasked."""
+    assert [str(voice) for voice in Voice] == ["off", "asked", "named", "all"]
+    assert RoomPolicy().voice is Voice.ASKED
+    assert not RoomPolicy().voice.allows(Voice.NAMED)
 
 
 @pytest.mark.parametrize(
