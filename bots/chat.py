@@ -53,7 +53,8 @@ class Persona:
     """Who the bot is: `text` is the system prompt, `max_tokens` the longest answer.
 
     `context_messages` is how many earlier messages it is shown at most; `greeting` may open a
-    conversation in the terminal.
+    conversation in the terminal; `words` are names and terms that the speech model should know how
+    to spell.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Persona:
     greeting: str = ""
     max_tokens: int = 512
     context_messages: int = 24
+    words: tuple[str, ...] = ()
 
 
 def parse_persona(toml: str) -> Persona:
@@ -79,7 +81,11 @@ def parse_persona(toml: str) -> Persona:
         value = data.get(key, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{key!r} must be a whole number from {least} on")
-    return Persona(**{**data, "name": data["name"].strip(), "text": data["text"].strip()})
+    words = data.get("words", [])
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("'words' must be a list of text")
+    data |= {"name": data["name"].strip(), "text": data["text"].strip(), "words": tuple(words)}
+    return Persona(**data)
 
 
 @dataclass(frozen=True, slots=True)

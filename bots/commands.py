@@ -25,6 +25,9 @@ class CommandName(StrEnum):
     HELP = "help"
     STATUS = "status"
     WHY = "why"
+    TRANSCRIBE = "transcribe"
+    TRANSCRIPT = "transcript"
+    SUMMARY = "summary"
     FORGET = "forget"
     FORGET_ROOM = "forget room"
     STOP = "stop"
@@ -33,11 +36,22 @@ class CommandName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command; an unknown one keeps the `word` as typed and the `guess` what was meant, if any."""
+    """A command; an unknown one keeps the `word` as typed and the `guess` what was meant, if any.
+
+    `argument` is the form that `!transcript` asks for: one of `FORMS`, or what was typed instead.
+    """
 
     name: CommandName
     word: str = ""
     guess: str | None = None
+    argument: str = ""
+
+
+FORMS = ("md", "txt", "srt", "vtt")
+"""Files that a transcript can be had as; the first is what `!transcript` alone means."""
+
+EAR = "\U0001f442"
+"""The reaction that asks for a transcript."""
 
 
 KNOWN = tuple(name for name in CommandName if name is not CommandName.UNKNOWN)
@@ -51,6 +65,8 @@ _ARGUMENTS = {
 }
 _WORD = re.compile(r"!([^\W\d_][\w-]*)(.*)", re.DOTALL)
 _SEPARATOR = re.compile(r"\s*[:,;]+(?=[\s!]|$)\s*|\s+[-\u2013\u2014]\s+")
+_GREETING = "hey|hi|hello|hallo|ok|okay"
+_EAR = re.compile(rf"{EAR}[\U0001f3fb-\U0001f3ff]?[\ufe0e\ufe0f]?")
 _BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0")
 """The Hangul fillers and U+034F: letters and a mark by category, and nothing to the eye."""
 _ASCII_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -61,8 +77,8 @@ def parse(text: str, *, own_id: str = "", own_name: str = "") -> Command | None:
     """Read `text` as a command to the bot `own_id` (`@bot:server`), shown as `own_name`.
 
     None means that it is not a command: a question, a remark, a lone `!`. Case, zero-width and
-    full-width characters make no difference. Words after a command are ignored but for `!forget`,
-    which erases only when nothing else stands there.
+    full-width characters make no difference. Words after a command are ignored but for `!transcript`,
+    whose first is a form, and for `!forget`, which erases only when nothing else stands there.
     """
     plain = unicodedata.normalize("NFKC", visible(text[:LOOKED_AT]))
     found = _WORD.match(strip_mention(plain, own_id, own_name).strip())
@@ -75,7 +91,10 @@ def parse(text: str, *, own_id: str = "", own_name: str = "") -> Command | None:
         if name is None:
             return Command(CommandName.UNKNOWN, _shown(f"forget {rest}"), "forget")
         return Command(name, word)
-    if word in (CommandName.HELP, CommandName.STATUS, CommandName.WHY, CommandName.STOP):
+    if word == CommandName.TRANSCRIPT:
+        form = rest.partition(" ")[0].removeprefix(".")
+        return Command(CommandName.TRANSCRIPT, word, argument=_shown(form) or FORMS[0])
+    if word in KNOWN:
         return Command(CommandName(word), word)
     near = difflib.get_close_matches(word[:WORD_SHOWN], KNOWN, n=1, cutoff=0.6)
     return Command(CommandName.UNKNOWN, _shown(word), str(near[0]) if near else None)
@@ -110,6 +129,24 @@ def strip_mention(text: str, own_id: str, own_name: str) -> str:
             if not rest.strip() or (rest[0].isspace() and (not bare or rest.lstrip().startswith("!"))):
                 return rest.lstrip()
     return text
+
+
+def strip_spoken_name(text: str, own_name: str) -> str | None:
+    """`text`, as it was heard, without the bot's name that it begins with; None if it does not.
+
+    A speech model writes the comma after a name or leaves it out, so the bare name counts here, and
+    so does a greeting before it: "Hearth when does the shop open", "Hey, hearth. When ...".
+    """
+    name = r"\W+".join(re.findall(r"\w+", own_name))
+    if not name:
+        return None
+    found = re.match(rf"\W*(?:(?:{_GREETING})\W+)?{name}(?![\w'\u2019-])\W*", text, re.IGNORECASE)
+    return text[found.end() :] if found else None
+
+
+def is_ear(text: str) -> bool:
+    """Whether a reaction is the ear, in any skin tone and with or without a variation selector."""
+    return _EAR.fullmatch(text.strip()) is not None
 
 
 def visible(text: str) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bots.commands import parse, strip_mention, visible
+from bots.heard import without_heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,7 +80,8 @@ class Transcript:
         self.context = _conversation(context, question, own_id, own_name)
         self.names = _names([*(one.sender for one in self.context if not one.own), question.sender], own_name)
         self._lines = [
-            neutral(one.text).strip() if one.own else self._line(one, addressed=False) for one in self.context
+            neutral(without_heard(one.text)).strip() if one.own else self._line(one, addressed=False)
+            for one in self.context
         ]
         self._asked = self._line(question)
 

@@ -60,6 +60,8 @@ class Steward:
                 text = await self._why(turn, tools)
             case CommandName.STOP:
                 text = wording.nothing_to_stop()
+            case CommandName.TRANSCRIBE | CommandName.TRANSCRIPT | CommandName.SUMMARY:
+                text = wording.nothing_to_hear()
             case CommandName.FORGET:
                 return Reply(wording.forgot_mine(), forget=Forget.MINE)
             case CommandName.FORGET_ROOM:

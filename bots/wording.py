@@ -7,6 +7,7 @@ through `quoted`, so that it pings nobody and links nowhere.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from enum import StrEnum
@@ -16,7 +17,7 @@ from bots.commands import visible
 from policies.decide import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from bots.base import Decided, Status
     from bots.commands import Command
@@ -31,6 +32,7 @@ class Failure(StrEnum):
     MODEL_BUSY = "model_busy"
     MODEL_REFUSED = "model_refused"
     MODEL_MISCONFIGURED = "model_misconfigured"
+    FILE_UNREACHABLE = "file_unreachable"
     INTERNAL = "internal"
 
 
@@ -44,6 +46,8 @@ VERDICTS: Final[Mapping[Code, str]] = {
     Code.NOT_AN_ASKER: "{asker} is not among those whom I may answer here.",
     Code.PERSON_QUOTA: "You have had your {limit} answers of the last 24 hours.",
     Code.PLACE_QUOTA: "This room has had its {limit} answers of the last 24 hours.",
+    Code.VOICE_OFF: "I do not listen to voice messages and recordings here.",
+    Code.UNASKED: "Nobody asked me to listen to it, and here I listen only when I am asked.",
     Code.NOT_YOURS: "That answer was asked for by somebody else, so only they or a moderator can stop it.",
     Code.NOT_A_MODERATOR: "Only a moderator of this room can make me forget all of it.",
     Code.EXPIRED: (
@@ -67,6 +71,7 @@ RULES: Final[Mapping[str, str]] = {
 
 REMEDIES: Final[Mapping[str, str]] = {
     "ask_admin": "Whoever runs me can add the address or its server to `askers` in the settings.",
+    "turn_on_voice": "Whoever runs me can allow it with `voice` under `[policy]` in the settings.",
     "ask_moderator": "Please ask a moderator of this room.",
     "ask_again": "If it still matters, please ask again.",
     "tomorrow": (
@@ -79,11 +84,11 @@ REMEDIES: Final[Mapping[str, str]] = {
 
 FAILURES: Final[Mapping[Failure, str]] = {
     Failure.MODEL_UNAVAILABLE: (
-        "I could not answer this: the language model is not running. I tried several times. "
+        "I could not answer this: a model of mine is not running. I tried more than once. "
         "Please ask again in a few minutes; whoever runs me can look with `hearth check`."
     ),
     Failure.MODEL_TIMEOUT: (
-        "I could not answer this in time: the language model was too slow. "
+        "I could not answer this in time: a model of mine was too slow. "
         "Please ask again, or ask something shorter."
     ),
     Failure.MODEL_BUSY: (
@@ -95,6 +100,10 @@ FAILURES: Final[Mapping[Failure, str]] = {
     Failure.MODEL_MISCONFIGURED: (
         "I could not answer this: my language model is not set up rightly. "
         "Whoever runs me can see what is wrong and how to mend it with `hearth check`."
+    ),
+    Failure.FILE_UNREACHABLE: (
+        "I could not fetch the recording: the server that has it did not hand it over. "
+        "I tried more than once. Please ask again in a few minutes, or send it again."
     ),
     Failure.INTERNAL: (
         "I could not answer this: something in me broke, and it is written down. "
@@ -131,13 +140,48 @@ DELIVERIES: Final[Mapping[str, str]] = {
 
 HELP: Final = """\
 Ask me anything: mention me, or reply to something I said. In a conversation of two, just write.
+You can also ask in a voice message; I show what I heard, then answer.
 
 - `!help`: this list
 - `!status`: which model I use, how much waits, what is kept
 - `!why` as a reply to a message: what I decided about it, and by which rule
+- `!transcribe` as a reply to a voice message or recording, or the reaction \U0001f442: what is said in it
+- `!transcript` as a reply to one: the same as a file, also `!transcript srt`, `vtt` or `txt`
+- `!summary` as a reply to one: its points, each with its time
 - `!stop`: end the answer that I am writing for you
 - `!forget`: erase what I remember of you here
 - `!forget room`: erase what I remember of everybody here (moderators)"""
+
+HEARING: Final[Mapping[str, str]] = {
+    "audio_unreadable": (
+        "I can hear nothing in this file: it is no recording that I can open. "
+        "Please send it as a voice message, or as an Ogg, MP3, M4A or WAV file."
+    ),
+    "audio_too_long": (
+        "This recording is too long for me. Please send it in shorter pieces; "
+        "whoever runs me can write it down with `hearth transcribe`."
+    ),
+    "audio_too_large": (
+        "This file is too large for me. Please send it smaller (as Ogg or MP3) or in pieces; "
+        "whoever runs me can write it down with `hearth transcribe`."
+    ),
+    "gone": "This recording is no longer on the server, so I cannot listen to it. Please send it again.",
+    "broken": (
+        "This recording did not arrive as it was sent, so I have not opened it. Please send it again."
+    ),
+    "no_model": (
+        "I cannot listen: I have no speech model. "
+        "Whoever runs me can give me one with `model` under `[speech]` in `hearth.toml`."
+    ),
+    "model_misconfigured": (
+        "I cannot listen: my speech model is not set up rightly. "
+        "Whoever runs me can see what is wrong and how to mend it with `hearth check`."
+    ),
+    "model_refused": (
+        "My speech model cannot take this recording. Please send it in another form, or shorter."
+    ),
+}
+"""Why a recording could not be listened to, and what to do; a code that is not here is `model_refused`."""
 
 QUOTED = 60
 """Characters of a user's text that a sentence of ours repeats at most."""
@@ -148,6 +192,13 @@ class _Params(dict[str, str]):
 
     def __missing__(self, key: str) -> str:
         return "?"
+
+
+SHORT = 60.0
+"""Seconds of a recording that is heard at one go and shown without times."""
+
+SMALL_MODEL = "My language model is only the toy that ships, which is too small for this."
+SMALL_SPEECH_MODEL = "My speech model is only the toy that ships, which knows a small world."
 
 
 def quoted(text: str, limit: int = QUOTED) -> str:
@@ -196,6 +247,84 @@ def too_long(characters: int, limit: int) -> str:
 def no_words() -> str:
     """The model came back with nothing."""
     return "My model gave no answer to this. Please ask in other words."
+
+
+def hearing_failed(code: str) -> str:
+    """Why a recording was not listened to."""
+    return HEARING.get("audio_too_large" if code == "too_large" else code, HEARING["model_refused"])
+
+
+def nothing_to_hear() -> str:
+    """A command about a recording that points at none."""
+    return (
+        "Send this as a reply to the voice message or recording that you mean, "
+        "or to what I wrote down of it: there is nothing to listen to in what it replies to now."
+    )
+
+
+def nothing_heard(*, bundled: bool) -> str:
+    """There are no words in the recording, as far as the speech model can tell."""
+    toy = f" {SMALL_SPEECH_MODEL}" if bundled else ""
+    return (
+        f"I heard no words in this recording. If there are some, please speak closer and send it again.{toy}"
+    )
+
+
+def listening(done: float, total: float) -> str:
+    """How far a recording is heard, both in seconds; a short one gets no numbers."""
+    if total <= SHORT:
+        return "I am listening."
+    return f"I am listening: {int(done // 60)} of {math.ceil(total / 60)} min."
+
+
+def doubtful(*, bundled: bool) -> str:
+    """What the mark `(?)` in a transcript means."""
+    toy = f" {SMALL_SPEECH_MODEL}" if bundled else ""
+    return f"_(?) stands before what I may have misheard._{toy}"
+
+
+def whole_in_file() -> str:
+    """Only the beginning of a transcript is shown."""
+    return (
+        "The whole of it is in the file. Reply to this with `!transcript srt`, `vtt` or `txt` "
+        "for another form, or with `!summary` for its points."
+    )
+
+
+def transcript_of(speaker: str) -> str:
+    """The title of a transcript."""
+    return f"What {speaker} recorded"
+
+
+def transcript_file(form: str) -> str:
+    """A transcript was asked for as a file."""
+    return f"Here is what was said, as {form}."
+
+
+def unknown_form(form: str) -> str:
+    """`!transcript` with a form that we do not write."""
+    return f"I cannot write a transcript as {quoted(form)}. Please ask for `md`, `txt`, `srt` or `vtt`."
+
+
+def summary(length: str, points: Iterable[str], *, bundled: bool) -> str:
+    """The summary of a recording of `length` (as a clock shows it); `points` are Markdown."""
+    listed = "\n".join(f"- {point}" for point in points)
+    toy = f" {SMALL_MODEL}" if bundled else ""
+    return (
+        f"What is said in these {length}, summed up by my language model:\n\n{listed}\n\n"
+        "_The times are those of the recording; the words are the model's and may be wrong. "
+        f"`!transcribe` shows what was said._{toy}"
+    )
+
+
+def no_point() -> str:
+    """The model had nothing to say of a section."""
+    return "(my model says nothing of this part)"
+
+
+def heard_and_kept() -> str:
+    """The recording was heard, but nothing could be made of it yet."""
+    return "What was said in it is kept, so asking again is quick."
 
 
 def waiting(position: int) -> str:
@@ -253,6 +382,16 @@ def status(now: Status) -> str:
         lines.append(
             "- this is the bundled model, only a toy that knows a small world; for a real one, "
             "whoever runs me sets `path` to a GGUF file under `[model]` in `hearth.toml`"
+        )
+    if not now.speech_model:
+        lines.append("- voice: I do not listen; I have no speech model")
+    else:
+        ready = "ready" if now.speech_ready else "not running; whoever runs me can look with `hearth check`"
+        lines.append(f"- speech model: {quoted(now.speech_model)} ({ready})")
+    if now.speech_model and now.speech_is_bundled:
+        lines.append(
+            "- this is the bundled speech model, only a toy that knows the sentences of a small world; for a "
+            "real one, whoever runs me sets `model` under `[speech]` in `hearth.toml`"
         )
     lines.append(f"- questions: {now.running} being answered, {now.pending} waiting")
     if now.undelivered:

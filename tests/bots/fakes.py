@@ -6,15 +6,16 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bots.base import Chunk, Decided, Draft, Reply, Status, Waiting
-from bots.conversation import Message, Person, Place, PlaceKind, Turn, TurnKind
+from bots.base import Chunk, Decided, Draft, Heard, Reply, Status, Waiting
+from bots.conversation import Attachment, Message, Person, Place, PlaceKind, Turn, TurnKind
 from policies.decide import Request, Verdict, decide
-from policies.room import RoomPolicy
+from policies.room import RoomPolicy, Voice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from bots.base import Bot
+    from models.transcript import Transcript
 
 OWN_ID = "@hearth:home"
 ADA = Person("@ada:home", "Ada")
@@ -34,9 +35,24 @@ class FakeTools:
     counted: list[list[dict[str, str]]] = field(default_factory=list)
     max_tokens: int = 0
     closed: int = 0
+    signs: tuple[Heard | Exception, ...] = ()
+    speech_model: str = "hearth-ear"
+    voice: Voice = Voice.ASKED
+    listened: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    deafened: int = 0
 
     async def may(self, request: Request) -> Verdict:
-        return decide(RoomPolicy(askers=frozenset({"*"})), (), request, 0)
+        return decide(RoomPolicy(askers=frozenset({"*"}), voice=self.voice), (), request, 0)
+
+    async def hear(self, message: Message, *, hotwords: Sequence[str] = ()) -> AsyncGenerator[Heard]:
+        self.listened.append((message.id, tuple(hotwords)))
+        try:
+            for sign in self.signs:
+                if isinstance(sign, Exception):
+                    raise sign
+                yield sign
+        finally:
+            self.deafened += 1
 
     async def chat(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> AsyncGenerator[Chunk]:
         self.prompts.append([dict(one) for one in messages])
@@ -60,7 +76,12 @@ class FakeTools:
         return self.known.get(event_id)
 
     async def status(self) -> Status:
-        return Status("0.1.0", "tiny.gguf", self.bundled, True, 0, 1, 0, 0, 0, 30, True)
+        return Status(
+            *("0.1.0", "tiny.gguf", self.bundled, True, 0, 1, 0, 0, 0, 30, True),
+            speech_model=self.speech_model,
+            speech_is_bundled=self.bundled,
+            speech_ready=True,
+        )
 
 
 def tokens(messages: Sequence[Mapping[str, str]]) -> int:
@@ -74,6 +95,10 @@ def said(
     return Message(str(at), person, text, reply_to=reply_to, own=own)
 
 
+def spoken(at: int | str, person: Person, text: str = "") -> Message:
+    return Message(str(at), person, text, attachments=(Attachment("mxc://v", "audio/ogg", voice=True),))
+
+
 def own(at: int | str, text: str, reply_to: str | None = None) -> Message:
     return said(at, OWN, text, reply_to=reply_to, own=True)
 
@@ -84,8 +109,22 @@ def turn_of(
     *,
     kind: TurnKind = TurnKind.MESSAGE,
     place: PlaceKind = PlaceKind.GROUP,
+    about: Message | None = None,
+    heard: Transcript | None = None,
+    unasked: bool = False,
 ) -> Turn:
-    return Turn(1, kind, Place(OWN_ID, "!room:home", place), message.id, message, "chat", tuple(context))
+    return Turn(
+        1,
+        kind,
+        Place(OWN_ID, "!room:home", place),
+        message.id,
+        message,
+        "chat",
+        tuple(context),
+        about=about or (message if message.attachments else None),
+        heard=heard,
+        unasked=unasked,
+    )
 
 
 async def all_of(bot: Bot, turn: Turn, tools: FakeTools) -> list[Draft | Waiting | Reply]:

@@ -206,6 +206,12 @@ def test_a_persona_without_the_sentence_gets_it() -> None:
     assert chat._transcript(ASKED).messages()[0]["content"] == f"You are Hearth. {FENCE_SENTENCE}"
 
 
+def test_a_persona_knows_words() -> None:
+    """The names and terms that the speech model is told of are read as they are spelled."""
+    persona = parse_persona('name = "H"\ntext = "x"\nwords = ["Elmfield", "Frau Nußbaum"]')
+    assert persona.words == ("Elmfield", "Frau Nußbaum")
+
+
 @pytest.mark.parametrize(
     ("toml", "what"),
     [
@@ -215,6 +221,8 @@ def test_a_persona_without_the_sentence_gets_it() -> None:
         ('name = "H"\ntext = "x"\nmax_token = 3', "unknown key 'max_token'"),
         ('name = "H"\ntext = "x"\nmax_tokens = 0', "'max_tokens' must be"),
         ('name = "H"\ntext = "x"\ncontext_messages = true', "'context_messages' must be"),
+        ('name = "H"\ntext = "x"\nwords = "Elmfield"', "'words' must be a list"),
+        ('name = "H"\ntext = "x"\nwords = [1]', "'words' must be a list"),
         ("name = ", "Invalid value"),
     ],
 )

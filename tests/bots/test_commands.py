@@ -6,7 +6,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bots.commands import Command, CommandName, parse, strip_mention, visible
+from bots.commands import (
+    EAR,
+    FORMS,
+    Command,
+    CommandName,
+    is_ear,
+    parse,
+    strip_mention,
+    strip_spoken_name,
+    visible,
+)
 
 OWN_ID = "@hearth:home.example"
 OWN_NAME = "Hearth"
@@ -136,6 +146,72 @@ def test_an_unknown_command_comes_with_a_guess(text: str, guess: str | None) -> 
 def test_only_a_leading_mention_of_the_bot_goes(text: str, rest: str) -> None:
     """Other people's names, longer names and the name as a word stay."""
     assert strip_mention(text, OWN_ID, OWN_NAME) == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "argument"),
+    [
+        ("!transcript", "md"),
+        ("!transcript  SRT", "srt"),
+        ("!transcript .vtt please", "vtt"),
+        ("!transcript txt.", "txt"),
+        ("!transcript docx", "docx"),
+        ("!transcript " + "x" * 90, "x" * 31 + "\u2026"),
+    ],
+)
+def test_a_transcript_has_a_form(text: str, argument: str) -> None:
+    """The word after `!transcript` is the form; alone it means the first of them."""
+    assert read(text) == Command(CommandName.TRANSCRIPT, "transcript", argument=argument)
+    assert argument in FORMS or argument not in ("md", "txt", "srt", "vtt")
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("Hearth, when?", "when?"),
+        ("Hearth when?", "when?"),
+        ("hearth. When?", "When?"),
+        (" \u201cHearth: when?", "when?"),
+        ("Hey Hearth, when?", "when?"),
+        ("OK. Hearth! When?", "When?"),
+        ("Hearth?", ""),
+        ("Hearth's door", None),
+        ("Hearth\u2019s door", None),
+        ("Hearths", None),
+        ("Hearthstone", None),
+        ("The hearth is warm", None),
+        ("When, Hearth?", None),
+        ("Heyhearth", None),
+        ("", None),
+    ],
+)
+def test_a_spoken_name_needs_no_comma(text: str, rest: str | None) -> None:
+    """The name at the very start counts in any case and with any sign after it; a longer word does not."""
+    assert strip_spoken_name(text, OWN_NAME) == rest
+
+
+@given(texts, texts)
+def test_any_name_may_be_spoken(text: str, name: str) -> None:
+    """No text and no name raises, and what is left is the end of what was said."""
+    rest = strip_spoken_name(text, name)
+    assert rest is None or text.endswith(rest)
+    assert strip_spoken_name(text, "!?") is None
+
+
+@pytest.mark.parametrize("tone", ["", *map(chr, range(0x1F3FB, 0x1F400))])
+@pytest.mark.parametrize("variation", ["", "\ufe0e", "\ufe0f"])
+def test_an_ear_of_any_skin(tone: str, variation: str) -> None:
+    """The ear in every tone and presentation asks for a transcript; two ears or another sign do not."""
+    assert is_ear(EAR + tone + variation)
+    assert is_ear(f" {EAR}{tone}{variation} ")
+    assert not is_ear(2 * (EAR + tone + variation))
+    assert not is_ear("\U0001f441" + tone + variation)
+
+
+@given(st.text())
+def test_most_reactions_are_no_ear(text: str) -> None:
+    """Whatever people react with, only the ear is one."""
+    assert is_ear(text) <= (EAR in text)
 
 
 @given(st.text())

@@ -129,6 +129,19 @@ def test_a_file_has_a_line() -> None:
     )
 
 
+def test_what_was_heard_is_said_once() -> None:
+    """The quote of a voice message is no part of our answer, and a mere transcript is no answer at all."""
+    assert written(
+        said(5, ADA, "and on Sunday?"),
+        said(1, ADA, "Hearth, when does the shop open?"),
+        own(2, "> \U0001f399 Hearth, when does the shop open?\n\nAt nine.", "1"),
+        said(3, BEN, "we are late"),
+        own(4, "> \U0001f399 we are late", "3"),
+    ) == shape(
+        "Ada: when does the shop open?", "At nine.", "<room>\nBen: we are late\n</room>\nAda: and on Sunday?"
+    )
+
+
 def test_people_of_one_name_are_told_apart() -> None:
     """Nobody speaks as somebody else, nor as the bot, by taking their name."""
     fake = Person("@eve:away", "Ada")

@@ -26,6 +26,9 @@ REFUSED = Decided(
         ("what?", wording.HELP),
         ("!why", wording.why_usage()),
         ("!stop", wording.nothing_to_stop()),
+        ("!transcribe", wording.nothing_to_hear()),
+        ("!transcript srt", wording.nothing_to_hear()),
+        ("!summary", wording.nothing_to_hear()),
         ("!hlep", "I do not know `!hlep`. Did you mean `!help`? `!help` shows what I understand."),
     ],
 )

@@ -114,6 +114,42 @@ def test_status_says_that_the_bundled_model_is_a_toy() -> None:
     assert "toy" not in wording.status(replace(STATUS, model_is_bundled=False))
 
 
+def test_status_says_what_listens() -> None:
+    """Voice is off, or a speech model is named; the bundled one is called a toy."""
+    assert "I do not listen" in wording.status(STATUS)
+    real = replace(STATUS, model_is_bundled=False, speech_model="small", speech_ready=True)
+    assert "speech model: `small` (ready)" in wording.status(real)
+    assert "toy" not in wording.status(real)
+    bundled = wording.status(replace(real, speech_is_bundled=True, speech_ready=False))
+    assert "toy" in bundled
+    assert "under `[speech]` in `hearth.toml`" in bundled
+    assert "speech model: `small` (not running" in bundled
+
+
+@given(st.text(max_size=40))
+def test_whatever_cannot_be_heard_has_words(code: str) -> None:
+    """Each code says what to do next, and one of tomorrow is not a bare code."""
+    assert wording.hearing_failed(f"x{code}") == wording.HEARING["model_refused"]
+    assert wording.hearing_failed("too_large") == wording.HEARING["audio_too_large"]
+    for known, words in wording.HEARING.items():
+        assert wording.hearing_failed(known) == words
+        assert "Please" in words or "Whoever runs me" in words
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "words"),
+    [
+        (0.0, 60.0, "I am listening."),
+        (0.0, 60.1, "I am listening: 0 of 2 min."),
+        (750.0, 2820.0, "I am listening: 12 of 47 min."),
+        (2820.0, 2820.0, "I am listening: 47 of 47 min."),
+    ],
+)
+def test_listening_counts_minutes(done: float, total: float, words: str) -> None:
+    """Whoever waits for a long recording sees the minutes that are done and those there are."""
+    assert wording.listening(done, total) == words
+
+
 def test_status_names_what_is_stuck() -> None:
     """What is parked, sealed or undelivered shows when there is some, and only then."""
     stuck = wording.status(replace(STATUS, parked=2, sealed=3, undelivered=4, model_ready=False))
