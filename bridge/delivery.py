@@ -56,7 +56,8 @@ class Before(StrEnum):
 
 def before(action: StoredAction, *, device: str, key_memory: float, now: int) -> Before:
     """Whether `action` may be sent as it is, must be looked for first, or can never be sent."""
-    if isinstance(action.action, Revise | Redact) and action.target is None:
+    needs = isinstance(action.action, Revise | Redact) or getattr(action.action, "upload", None) is not None
+    if needs and action.target is None:
         return Before.PARK
     old = now - action.created_at > key_memory * 1000
     return Before.LOOK if old or action.device != device else Before.SEND

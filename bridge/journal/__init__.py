@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bridge.journal import admit as t1
 from bridge.journal import inspect, memory, outbox, turns
 from bridge.journal.rows import (
+    LONG,
     ActionRow,
     ActionState,
     Admission,
@@ -90,14 +91,16 @@ class Journal:
         """At start: running turns are pending again. Ids of those parked for killing the process."""
         return await self._store.write(lambda db: turns.recover(db, account, now, words=words, device=device))
 
-    async def claim(self, account: str, now: int, limit: int, context_messages: int) -> list[Claimed]:
-        """T2: up to `limit` turns to run now, at most one per lane.
+    async def claim(
+        self, account: str, now: int, limit: int, context_messages: int, *, long_at_once: int = 1
+    ) -> list[Claimed]:
+        """T2: up to `limit` turns to run now, at most one per lane and `long_at_once` in `long` lanes.
 
         Not durable: a claim that power loss undoes is a pending turn, which is what it would be
         after the next start anyway.
         """
         return await self._store.write(
-            lambda db: turns.claim(db, account, now, limit, context_messages), durable=False
+            lambda db: turns.claim(db, account, now, limit, context_messages, long_at_once), durable=False
         )
 
     async def draft(self, claimed: Claimed, keyed: Keyed, device: str, now: int) -> str | None:
@@ -227,6 +230,7 @@ class Journal:
 
 
 __all__ = [
+    "LONG",
     "ActionRow",
     "ActionState",
     "Admission",

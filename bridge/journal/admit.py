@@ -7,6 +7,7 @@ arrives before its message waits in the table and is applied when the message co
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bots.conversation import Person, TurnKind
@@ -89,7 +90,7 @@ class Admit:
 
     def _insert(self, event: Event) -> bool:
         """Insert `event`, or open the sealed row that holds its ciphertext; False if it is known."""
-        text = event.text if event.kind in (EventKind.MESSAGE, EventKind.EDIT) else None
+        text = event.text if event.kind in _WITH_WORDS else None
         row = {
             "account": self.account,
             "id": event.id,
@@ -110,6 +111,7 @@ class Admit:
             "own": event.own,
             "context_only": event.context_only,
             "key": event.key,
+            "attachments": json.dumps([asdict(one) for one in event.attachments]),
         }
         columns = ", ".join(row)
         values = ", ".join(f":{name}" for name in row)
@@ -132,7 +134,7 @@ class Admit:
             if memory.is_withdrawn(self.db, self.account, event.key):
                 memory.erase_event(self.db, self.account, event.id)
         match event.kind:
-            case EventKind.MESSAGE:
+            case EventKind.MESSAGE | EventKind.REACTION:
                 self._message(event)
             case EventKind.EDIT:
                 self._edit(event)
@@ -161,10 +163,10 @@ class Admit:
                 [admission.control, self.account, event.id],
             )
             self.controls = True
-        elif admission.bot and known.waiting_turn is not None:
-            self._turn(event, TurnKind.ANSWERED, event.id, admission, parent=known.waiting_turn)
         elif admission.bot:
-            self._turn(event, TurnKind.MESSAGE, event.id, admission)
+            kind = TurnKind.MESSAGE if known.waiting_turn is None else TurnKind.ANSWERED
+            about = None if known.about is None else known.about.id
+            self._turn(event, kind, event.id, admission, parent=known.waiting_turn, about=about)
 
     def _edit(self, event: Event) -> None:
         if any(self._redacted(one, event.sender.id) for one in (event.id, event.relates_to)):
@@ -184,11 +186,7 @@ class Admit:
             case TurnState.PENDING:
                 return  # the text is read when the turn is claimed
             case TurnState.RUNNING:
-                self.db.execute(
-                    "UPDATE turns SET state = 'pending', revision = revision + 1 WHERE id = ?", [latest["id"]]
-                )
-                self.cancelled.append(latest["id"])
-                self.work = True
+                self._run_again(latest["id"])
                 return
             case TurnState.WAITING:
                 close_turn(self.db, latest["id"], Outcome.SUPERSEDED, _EDITED, self.now)
@@ -200,6 +198,7 @@ class Admit:
             Admission(root["bot"], root["lane"]),
             parent=root["id"],
             thread=root["thread"],
+            about=root["about"],
         )
 
     def _redaction(self, event: Event) -> None:
@@ -214,13 +213,28 @@ class Admit:
             return
         memory.erase_event(self.db, self.account, target["id"])
         self.erased.add(event.place)
-        if target["kind"] != EventKind.MESSAGE:
-            return  # a taken-back edit: the text before it counts again
+        if target["kind"] == EventKind.EDIT:
+            self._edit_taken_back(target)
+        elif target["kind"] in (EventKind.MESSAGE, EventKind.REACTION):
+            self._message_taken_back(target)
+
+    def _edit_taken_back(self, edit: sqlite3.Row) -> None:
+        """The text before it counts again."""
+        running = self.db.execute(
+            "SELECT id FROM turns WHERE account = ? AND message = ? AND state = 'running'",
+            [self.account, edit["relates_to"]],
+        ).fetchone()
+        if running is not None:
+            self._run_again(running["id"])
+
+    def _message_taken_back(self, target: sqlite3.Row) -> None:
         if target["own"]:
             outbox.taken_back(self.db, self.account, target["id"], self.now)
             return
+        # Also what others had written out of it: a transcript goes with the voice message.
         rows = self.db.execute(
-            "SELECT * FROM turns WHERE account = ? AND message = ?", [self.account, target["id"]]
+            "SELECT * FROM turns WHERE account = ?1 AND (message = ?2 OR about = ?2) ORDER BY id",
+            [self.account, target["id"]],
         ).fetchall()
         for row in rows:
             if row["state"] == TurnState.RUNNING:
@@ -236,6 +250,12 @@ class Admit:
             "UPDATE events SET handled_at = ? WHERE account = ? AND id = ? AND control IS NOT NULL",
             [self.now, self.account, target["id"]],
         )
+
+    def _run_again(self, turn: int) -> None:
+        """The words under a running turn have changed: it begins anew, under the same keys."""
+        self.db.execute("UPDATE turns SET state = 'pending', revision = revision + 1 WHERE id = ?", [turn])
+        self.cancelled.append(turn)
+        self.work = True
 
     def _left(self, event: Event) -> None:
         self.db.execute(
@@ -267,10 +287,12 @@ class Admit:
         *,
         parent: int | None = None,
         thread: str | None = None,
+        about: str | None = None,
     ) -> None:
         self.db.execute(
             "INSERT OR IGNORE INTO turns (account, place, thread, lane, kind, bot, cause, message, asker, "
-            "parent, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
+            "parent, about, unasked, state, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
             [
                 self.account,
                 event.place,
@@ -282,6 +304,8 @@ class Admit:
                 message,
                 event.sender.id,
                 parent,
+                about,
+                admission.unasked,
                 self.now,
             ],
         )
@@ -290,6 +314,10 @@ class Admit:
     def _known(self, event: Event) -> Known:
         replies_to_us = False
         waiting = None
+        about = event.id if any(one.has_sound for one in event.attachments) else None
+        pointed_at = event.relates_to if event.kind is EventKind.REACTION else event.reply_to
+        if about is None and pointed_at is not None:
+            about = self._about(pointed_at)
         if event.reply_to is not None:
             target = self._event(event.reply_to)
             replies_to_us = target is not None and bool(target["own"])
@@ -302,7 +330,21 @@ class Admit:
             place=memory.place(self.db, self.account, event.place),
             replies_to_us=replies_to_us or waiting is not None,
             waiting_turn=None if waiting is None else waiting["id"],
+            about=None if about is None else memory.message(self.db, self.account, about),
         )
+
+    def _about(self, event_id: str) -> str | None:
+        """The message with sound that `event_id` is, or is our word about."""
+        said = self.db.execute(
+            "SELECT t.about FROM actions a JOIN turns t ON t.id = a.turn "
+            "WHERE a.account = ? AND a.remote_id = ?",
+            [self.account, event_id],
+        ).fetchone()
+        if said is not None:
+            return None if said["about"] is None else str(said["about"])
+        message = memory.message(self.db, self.account, event_id)
+        sound = message is not None and any(one.has_sound for one in message.attachments)
+        return event_id if sound else None
 
     def _event(self, event_id: str | None) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self.db.execute(
@@ -325,6 +367,8 @@ class Admit:
         """The author, or somebody whom the room lets moderate; servers check it too (spec, auth rules)."""
         return actor == author or power >= MODERATOR_POWER
 
+
+_WITH_WORDS = (EventKind.MESSAGE, EventKind.EDIT, EventKind.REACTION)
 
 NOT_CONTINUED = (
     "NOT EXISTS (SELECT 1 FROM turns c WHERE c.parent = t.id AND c.kind IN ('answered', 'deadline') "

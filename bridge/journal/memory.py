@@ -7,11 +7,13 @@ what a redaction, `!forget` or the retention erases there is gone everywhere.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bots.conversation import Message, Person, Place, PlaceKind
+from bots.conversation import Attachment, Message, Person, Place, PlaceKind
 from bridge.journal import outbox
 from bridge.platform import PlaceFacts
+from models.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
     import sqlite3
@@ -50,7 +52,8 @@ def context(
 ) -> tuple[Message, ...]:
     """The last `limit` messages before event `before`, oldest first: those of the thread, or of the room.
 
-    Of our own words only the answers to questions count; commands and their replies are left out.
+    Of our own words only the answers to questions, written or spoken, count; commands and their
+    replies are left out. A voice message has the words that were heard in it.
     """
     rows = db.execute(
         f"SELECT e.*, {_LATEST_TEXT} AS latest FROM events e "
@@ -59,9 +62,11 @@ def context(
         "AND e.text IS NOT NULL AND e.text != '' "
         "AND e.seq < (SELECT seq FROM events WHERE account = :account AND id = :before) "
         "AND (e.thread IS :thread OR e.id = :thread) "
-        "AND (e.own = 0 OR (t.bot = 'chat' AND t.outcome = 'answered')) "
+        "AND (e.own = 0 OR (t.outcome = 'answered' "
+        "AND (t.bot = 'chat' OR (t.bot = 'scribe' AND t.about = t.message)))) "
         "AND NOT EXISTS (SELECT 1 FROM turns s WHERE s.account = e.account AND s.message = e.id "
-        "AND s.bot = 'steward') AND e.control IS NULL "
+        "AND (s.bot = 'steward' OR (s.bot = 'scribe' AND s.about IS NOT s.message))) "
+        "AND e.control IS NULL "
         "ORDER BY e.seq DESC LIMIT :limit",
         {"account": account, "place": place_id, "thread": thread, "before": before, "limit": limit},
     ).fetchall()
@@ -77,7 +82,37 @@ def _message(row: sqlite3.Row) -> Message:
         thread=row["thread"],
         reply_to=row["reply_to"],
         own=bool(row["own"]),
+        attachments=tuple(Attachment(**one) for one in json.loads(row["attachments"])),
     )
+
+
+def transcript(db: sqlite3.Connection, account: str, event_id: str) -> Transcript | None:
+    """What was heard in a message, or None if nobody listened or it was erased."""
+    row = db.execute(
+        "SELECT transcript FROM transcripts WHERE account = ? AND event = ?", [account, event_id]
+    ).fetchone()
+    if row is None:
+        return None
+    stored = json.loads(row["transcript"])
+    segments = (
+        Segment(**(one | {"words": tuple(Word(**word) for word in one["words"])}))
+        for one in stored["segments"]
+    )
+    return Transcript(**(stored | {"segments": tuple(segments)}))
+
+
+def remember(db: sqlite3.Connection, account: str, event_id: str, heard: Transcript, now: int) -> None:
+    """Keep what was heard in a message as its words, unless the message was erased meanwhile."""
+    kept = db.execute(
+        "INSERT OR REPLACE INTO transcripts (account, event, transcript, made_at) "
+        "SELECT account, id, ?, ? FROM events WHERE account = ? AND id = ? AND text IS NOT NULL",
+        [json.dumps(asdict(heard)), now, account, event_id],
+    )
+    if kept.rowcount:
+        db.execute(
+            "UPDATE events SET text = ? WHERE account = ? AND id = ? AND text = ''",
+            [heard.text, account, event_id],
+        )
 
 
 # -- erasing ---------------------------------------------------------------------------------------
@@ -153,7 +188,8 @@ def _erase_events(db: sqlite3.Connection, where: str, values: list[object]) -> i
         "UPDATE events SET text = NULL, sealed = NULL, sender_name = '' "
         f"WHERE (text IS NOT NULL OR sealed IS NOT NULL) AND ({where}) "
         "AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.account = events.account "
-        "AND t.message IN (events.id, events.relates_to) AND t.state IN ('pending', 'running', 'waiting'))",
+        "AND (t.message IN (events.id, events.relates_to) OR t.about = events.id) "
+        "AND t.state IN ('pending', 'running', 'waiting'))",
         values,
     )
     return cursor.rowcount

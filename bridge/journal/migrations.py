@@ -33,6 +33,13 @@ def m001_initial(db: Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def m002_voice(db: Database) -> None:
+    """What came with a message, which message a turn is about, and what was heard in it."""
+    for statement in _VOICE:
+        db.execute(statement)
+
+
 _INITIAL = """
 CREATE TABLE cursors (
     account TEXT PRIMARY KEY,
@@ -170,3 +177,22 @@ CREATE TABLE gaps (
     PRIMARY KEY (account, place, since)
 ) STRICT
 """
+
+_VOICE = (
+    "ALTER TABLE events ADD COLUMN attachments TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE turns ADD COLUMN about TEXT",
+    "ALTER TABLE turns ADD COLUMN unasked INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX turns_about ON turns (account, about) WHERE about IS NOT NULL",
+    """CREATE TABLE transcripts (
+        account TEXT NOT NULL,
+        event TEXT NOT NULL,
+        transcript TEXT NOT NULL,
+        made_at INTEGER NOT NULL,
+        PRIMARY KEY (account, event)
+    ) STRICT""",
+    # Whatever erases the words of a message erases what was heard in it and the keys to its file.
+    """CREATE TRIGGER transcripts_erased AFTER UPDATE OF text ON events WHEN new.text IS NULL BEGIN
+        DELETE FROM transcripts WHERE account = new.account AND event = new.id;
+        UPDATE events SET attachments = '[]' WHERE seq = new.seq;
+    END""",
+)

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bots.conversation import ACTIONS, Action, Keyed, Redact, Revise, Role, action_key
+from bots.conversation import ACTIONS, Action, Keyed, Redact, Revise, Role, Say, Upload, action_key
 from bridge.platform import StoredAction
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ def _insert(
     device: str,
     now: int,
 ) -> None:
-    target = action.target if isinstance(action, Revise | Redact) else None
+    target: str | None = None
+    match action:
+        case Revise() | Redact():
+            target = action.target
+        case Say():
+            target = action.upload
     db.execute(
         "INSERT OR IGNORE INTO actions "
         "(key, account, place, turn, kind, role, idx, payload, target, state, device, created_at) "
@@ -161,7 +166,7 @@ def withdraw(db: sqlite3.Connection, turn: int, now: int) -> None:
     """The question of `turn` was taken back: unsent words go, sent words are redacted."""
     rows = db.execute("SELECT * FROM actions WHERE turn = ? AND kind != 'redact'", [turn]).fetchall()
     for row in rows:
-        if row["state"] == "sent":
+        if row["state"] == "sent" and row["kind"] != Upload.kind:
             _redact(db, row, now)
         elif row["state"] == "pending":
             db.execute("UPDATE actions SET state = 'withdrawn', done_at = ? WHERE key = ?", [now, row["key"]])
@@ -184,10 +189,14 @@ def taken_back(db: sqlite3.Connection, account: str, remote_id: str, now: int) -
 
 
 def erase_payloads(db: sqlite3.Connection, where: str, values: list[object]) -> None:
-    """Blank the words of the matching actions that are done; what is still to be sent keeps its own."""
+    """Blank the words of the matching actions that are done; what is still to be sent keeps its own.
+
+    Of an upload the remote id goes too: it holds the key of the file.
+    """
     db.execute(
-        "UPDATE actions SET payload = json_set(payload, '$.text', '') "
-        f"WHERE state != 'pending' AND kind IN ('say', 'revise') AND ({where})",
+        "UPDATE actions SET payload = json_set(payload, '$.text', ''), "
+        "remote_id = CASE kind WHEN 'upload' THEN '' ELSE remote_id END "
+        f"WHERE state != 'pending' AND kind IN ('say', 'revise', 'upload') AND ({where})",
         values,
     )
 
@@ -213,7 +222,7 @@ def said(db: sqlite3.Connection, root: int) -> tuple[str, ...]:
     rows = db.execute(
         "SELECT a.key FROM actions a JOIN turns t ON t.id = a.turn "
         "WHERE (t.id = ? OR (t.parent = ? AND t.kind = 'revision')) "
-        "AND a.kind = 'say' AND a.state IN ('pending', 'sent') "
+        "AND a.kind = 'say' AND a.target IS NULL AND a.state IN ('pending', 'sent') "
         "AND NOT EXISTS (SELECT 1 FROM actions r WHERE r.target = a.key AND r.kind = 'redact') "
         "ORDER BY a.seq",
         [root, root],

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from bots.conversation import Keyed, Message, Place, Turn
     from bridge.platform import PlaceFacts
+    from models.transcript import Transcript
     from policies.decide import Verdict
 
 
@@ -61,15 +62,22 @@ class Known:
     replies_to_us: bool
     waiting_turn: int | None
     """The waiting turn whose words this event replies to."""
+    about: Message | None = None
+    """The message with sound that this event is, replies to or reacts to, if need be by way of what we
+    said about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What an event is to us: nothing but context (no bot), work for `bot`, or a control."""
+    """What an event is to us: nothing but context (no bot), work for `bot`, or a control.
+
+    `unasked`: nobody addressed it to us.
+    """
 
     bot: str = ""
     lane: str = ""
     control: str = ""
+    unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,10 @@ class Counters:
     loop_notices: int
 
 
+LONG = "\x1flong"
+"""How the lane of long work ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A running turn with everything that deciding and answering it needs.
@@ -119,6 +131,11 @@ class Claimed:
     said: tuple[str, ...] = ()
     parent: int | None = None
 
+    @property
+    def long(self) -> bool:
+        """Whether this is long work, beside which the talk of its place goes on."""
+        return self.lane.endswith(LONG)
+
 
 # -- T3 ------------------------------------------------------------------------------------------
 
@@ -133,6 +150,8 @@ class Settlement:
     features: Mapping[str, float | int | str] = field(default_factory=dict)
     forget: str | None = None
     """`mine` or `room` (`bots.base.Forget`)."""
+    heard: Transcript | None = None
+    """What was heard in the message that the turn is about."""
     wait_until: int | None = None
     wait_state: Mapping[str, object] | None = None
     park: bool = False

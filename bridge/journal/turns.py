@@ -8,41 +8,62 @@ from typing import TYPE_CHECKING
 from bots.conversation import Keyed, Role, Say, Turn, TurnKind
 from bridge.journal import memory, outbox
 from bridge.journal.admit import NOT_CONTINUED, close_turn
-from bridge.journal.rows import Claimed, Control, Counters, Outcome, Settlement
+from bridge.journal.rows import LONG, Claimed, Control, Counters, Outcome, Settlement
 from policies.decide import LOOP_WINDOW_MS, Code, Verdict
 
 if TYPE_CHECKING:
     import sqlite3
 
 DAY_MS = 86_400_000
+_ORPHAN = Verdict(False, Code.FAILED, "hearth.orphan", remedy="ask_operator")
 MAX_DEATHS = 10
 """Deaths of the process during one turn before the turn is suspected and parked."""
 
 
-def claim(db: sqlite3.Connection, account: str, now: int, limit: int, context_messages: int) -> list[Claimed]:
-    """T2: mark up to `limit` pending turns as running, one per lane, places with less running first."""
+def claim(
+    db: sqlite3.Connection, account: str, now: int, limit: int, context_messages: int, long_at_once: int
+) -> list[Claimed]:
+    """T2: mark up to `limit` pending turns as running, one per lane, places with less running first.
+
+    Of the `long` lanes at most `long_at_once` run, so that talk always finds a place.
+    """
     rows = db.execute(
         "WITH running AS (SELECT account, place, lane FROM turns WHERE state = 'running'), "
         "heads AS (SELECT min(id) AS id FROM turns WHERE state = 'pending' AND account = ? GROUP BY lane) "
-        "SELECT t.* FROM turns t JOIN heads h ON h.id = t.id WHERE t.not_before <= ? "
+        "SELECT t.id, t.lane FROM turns t JOIN heads h ON h.id = t.id WHERE t.not_before <= ? "
         "AND NOT EXISTS (SELECT 1 FROM running r WHERE r.account = t.account AND r.lane = t.lane) "
-        "ORDER BY (SELECT count(*) FROM running r WHERE r.account = t.account AND r.place = t.place), t.id "
-        "LIMIT ?",
-        [account, now, limit],
+        "ORDER BY (SELECT count(*) FROM running r WHERE r.account = t.account AND r.place = t.place), t.id",
+        [account, now],
     ).fetchall()
-    claimed = []
-    for row in rows:
+    long = db.execute(
+        "SELECT count(*) AS count FROM turns WHERE state = 'running' AND account = ? AND lane LIKE ?",
+        [account, f"%{LONG}"],
+    ).fetchone()["count"]
+    claimed: list[Claimed] = []
+    for head in rows:
+        if len(claimed) >= limit:
+            break
+        if head["lane"].endswith(LONG):
+            if long >= long_at_once:
+                continue
+            long += 1
+        row = db.execute("SELECT * FROM turns WHERE id = ?", [head["id"]]).fetchone()
         db.execute("UPDATE turns SET state = 'running', claimed_at = ? WHERE id = ?", [now, row["id"]])
-        claimed.append(_claimed(db, row, now, context_messages))
+        one = _claimed(db, row, now, context_messages)
+        if one is None:  # nothing makes such a row; if one is there, it must not hold up the others
+            close_turn(db, row["id"], Outcome.FAILED, _ORPHAN, now)
+        else:
+            claimed.append(one)
     return claimed
 
 
-def _claimed(db: sqlite3.Connection, row: sqlite3.Row, now: int, context_messages: int) -> Claimed:
+def _claimed(db: sqlite3.Connection, row: sqlite3.Row, now: int, context_messages: int) -> Claimed | None:
+    """The turn with everything around it, or None where its place or message is missing."""
     account, place_id = row["account"], row["place"]
     facts = memory.place(db, account, place_id)
     message = memory.message(db, account, row["message"])
     if facts is None or message is None:
-        raise LookupError(f"turn {row['id']} has no place or message")
+        return None
     kind = TurnKind(row["kind"])
     waited = db.execute("SELECT wait_state FROM turns WHERE id = ?", [row["parent"]]).fetchone()
     cause = db.execute(
@@ -60,6 +81,9 @@ def _claimed(db: sqlite3.Connection, row: sqlite3.Row, now: int, context_message
             bot=row["bot"],
             context=memory.context(db, account, place_id, row["thread"], row["message"], context_messages),
             waited=json.loads(waited["wait_state"]) if waited and waited["wait_state"] else {},
+            about=memory.message(db, account, row["about"]) if row["about"] else None,
+            heard=memory.transcript(db, account, row["about"]) if row["about"] else None,
+            unasked=bool(row["unasked"]),
         ),
         lane=row["lane"],
         revision=row["revision"],
@@ -77,10 +101,10 @@ def counters(db: sqlite3.Connection, account: str, place_id: str, asker: str, no
     """The facts that quotas and the loop budget look at."""
     row = db.execute(
         "SELECT "
-        "(SELECT count(*) FROM turns WHERE account = :account AND asker = :asker AND bot = 'chat' "
-        " AND outcome = 'answered' AND created_at > :day) AS asked_today, "
-        "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND bot = 'chat' "
-        " AND outcome = 'answered' AND created_at > :day) AS place_today, "
+        "(SELECT count(*) FROM turns WHERE account = :account AND asker = :asker "
+        " AND bot IN ('chat', 'scribe') AND outcome = 'answered' AND created_at > :day) AS asked_today, "
+        "(SELECT count(*) FROM turns WHERE account = :account AND place = :place "
+        " AND bot IN ('chat', 'scribe') AND outcome = 'answered' AND created_at > :day) AS place_today, "
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND asker = :asker "
         " AND created_at > :minute) AS recent, "
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND asker = :asker "
@@ -134,6 +158,8 @@ def settle(db: sqlite3.Connection, claimed: Claimed, settlement: Settlement, dev
     )
     if state != "waiting":
         _continue_parents(db, row, verdict, now)
+    if settlement.heard is not None and row["about"] is not None:
+        memory.remember(db, row["account"], row["about"], settlement.heard, now)
     if settlement.forget == "mine":
         memory.forget_person(db, row["account"], row["asker"])
     elif settlement.forget == "room":
@@ -226,7 +252,8 @@ def pass_deadlines(db: sqlite3.Connection, account: str, now: int) -> int:
     for row in rows:
         cursor = db.execute(
             "INSERT OR IGNORE INTO turns (account, place, thread, lane, kind, bot, cause, message, asker, "
-            "parent, state, created_at) VALUES (?, ?, ?, ?, 'deadline', ?, ?, ?, ?, ?, 'pending', ?)",
+            "parent, about, state, created_at) "
+            "VALUES (?, ?, ?, ?, 'deadline', ?, ?, ?, ?, ?, ?, 'pending', ?)",
             [
                 account,
                 row["place"],
@@ -237,6 +264,7 @@ def pass_deadlines(db: sqlite3.Connection, account: str, now: int) -> int:
                 row["message"],
                 row["asker"],
                 row["id"],
+                row["about"],
                 now,
             ],
         )

@@ -252,11 +252,11 @@ def full(journal: Any, *names: str, times: int = 3) -> list[str]:
     def failing(name: str) -> Callable[..., Awaitable[Any]]:
         write = getattr(journal, name)
 
-        async def wrapped(*values: Any) -> Any:
+        async def wrapped(*values: Any, **named: Any) -> Any:
             if failed.count(name) < times:
                 failed.append(name)
                 raise sqlite3.OperationalError("database or disk is full")
-            return await write(*values)
+            return await write(*values, **named)
 
         return wrapped
 

@@ -201,6 +201,19 @@ async def test_an_edit_that_was_taken_back_before_it_came(
     assert not on_disk(tmp_path, "password")
 
 
+async def test_an_edit_taken_back_during_the_run(server: FakeServer, start: Start) -> None:
+    """Running: the words that were taken back are never answered; those before them count again."""
+    question = server.say("Tuesday?")
+    edit = server.edit(question, "The secret?")
+    bot = Parrot(steps=20, pace=0.5)
+    process = await start(bot=bot)
+    await process.until(lambda: bool(server.texts()))
+    server.redact(edit)
+    await process.idle()
+    assert server.answers(question) == [answer_to("Tuesday?")]
+    assert await outcomes(process) == ["answered"]
+
+
 async def test_a_question_taken_back_during_the_run(server: FakeServer, start: Start, tmp_path: Path) -> None:
     """Running: the run ends, its draft goes, and nothing of question or answer stays on the disk."""
     question = server.say("Oops the secret")
