@@ -19,11 +19,14 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.spinner import Spinner
 
-from bots.conversation import Person, Place, PlaceKind, Redact, Revise, Say
-from bridge.platform import Batch, Ephemeral, Event, EventKind, Found, PlaceFacts, StoredAction
+from bots.conversation import Person, Place, PlaceKind, Redact, Revise, Say, Upload
+from bridge.platform import Batch, Ephemeral, Event, EventKind, Found, PlaceFacts, Refused, StoredAction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from typing import BinaryIO
+
+    from bots.conversation import Attachment
 
 ACCOUNT = "@hearth:console"
 SERVER = "console"
@@ -102,12 +105,21 @@ class ConsolePlatform:
             self._asked += 1
             self._ready.set()
 
+    async def fetch(self, attachment: Attachment, into: BinaryIO, limit: int) -> None:
+        """Refuse: nobody can send a file to a terminal."""
+        del attachment, into, limit
+        raise Refused("terminal", "use `hearth transcribe FILE`")
+
     async def perform(self, action: StoredAction) -> str | None:
         """Show `action`, once per key; the id is the key itself."""
         if action.key in self._shown:
             return self._shown[action.key]
         self._shown[action.key] = action.key
         match action.action:
+            case Upload():
+                pass  # nothing leaves this machine; the message that shows the file says so
+            case Say(text=text, upload=str()):
+                self._show(action.key, f"({text} would be sent as a file)")
             case Say(text=text):
                 self._show(action.key, text)
             case Revise(text=text):

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bots.conversation import PlaceKind, Redact, Revise, Say
+from bots.conversation import Attachment, PlaceKind, Redact, Revise, Say, Upload
 from bridge.console import ACCOUNT, PLACE, SERVER, ConsolePlatform, printable
-from bridge.platform import Ephemeral, EventKind, Found, StoredAction
+from bridge.platform import Ephemeral, EventKind, Found, Refused, StoredAction
 from policies.room import RoomPolicy
 
 if TYPE_CHECKING:
@@ -106,6 +106,20 @@ async def test_what_is_revised_and_taken_back_is_said_so() -> None:
     await platform.perform(revise)
     await platform.perform(replace(_say("k3", ""), action=Redact("k1"), target="k1"))
     assert _printed(out) == "On Tuesday.\n(revised)\nOn Wednesday.\n(revised)\n*(taken back)*\n"
+
+
+async def test_a_file_is_named_and_goes_nowhere() -> None:
+    """An upload shows nothing; the message that would show the file says so. Nothing can be fetched."""
+    out = _terminal()
+    platform = ConsolePlatform("ada", question="Hi", out=out)
+    upload = replace(_say("k1", ""), action=Upload("note.txt", "text/plain", "said"))
+    assert await platform.find(upload) is Found.ABSENT
+    target = await platform.perform(upload)
+    say = replace(_say("k2", ""), action=Say("note.txt", upload="k1"), target=target)
+    await platform.perform(say)
+    assert _printed(out) == "(note.txt would be sent as a file)\n"
+    with pytest.raises(Refused, match="hearth transcribe"):
+        await platform.fetch(Attachment("x"), io.BytesIO(), 100)
 
 
 async def test_a_draft_that_grows_ends_as_one_text_on_a_terminal() -> None:

@@ -17,6 +17,7 @@ import asyncio
 import json
 import time
 from collections import defaultdict
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -31,7 +32,7 @@ from bridge.matrix.errors import raise_for_response
 from bridge.platform import Broken, Refused, Retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
     from pathlib import Path
 
 log = structlog.get_logger(__name__)
@@ -71,10 +72,13 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         self._clock = clock
         self._sharing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._missed: dict[str, tuple[float, float]] = {}
+        self._files: set[aiohttp.ClientResponse] = set()
 
     async def shut(self) -> None:
         """Let go of the network and the store. Requests that still run fail as retryable."""
         self.dead = True
+        for response in self._files:
+            response.close()  # closing the session alone leaves its reader waiting (aiohttp 3.14)
         await self.close()
         if self.store is not None:
             self.store.database.close()
@@ -106,11 +110,23 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         url = "/".join((_API, *(quote(segment, safe="") for segment in path)))
         if query:
             url = f"{url}?{urlencode(query)}"
-        headers = {"Content-Type": "application/json"}
-        if self.access_token:
-            headers["Authorization"] = f"Bearer {self.access_token}"
         what = f"{method} {'/'.join(path[1:3])}"
         data = None if body is None else json.dumps(body, separators=(",", ":"))
+        return await self.ask(what, method, url, data, deadline=deadline, accept=accept)
+
+    async def ask(
+        self,
+        what: str,
+        method: str,
+        url: str,
+        data: str | bytes | None,
+        *,
+        media_type: str = "application/json",
+        deadline: float = REQUEST_DEADLINE,
+        accept: frozenset[int] = frozenset(),
+    ) -> dict[str, Any]:
+        """Make one request with any body, as `call` does; `url` is the path with its query, quoted."""
+        headers = {"Content-Type": media_type, **self._authorization()}
         timeout = aiohttp.ClientTimeout(total=deadline)
         try:
             async with await self.send(method, url, data, headers, None, timeout) as response:
@@ -118,12 +134,35 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Retryable(f"{what}: {type(error).__name__}") from error
-        answer = _object(text)
+        answer = json_object(text)
         if status not in accept:
             raise_for_response(what, status, answer, retry_after=retry_after)
         if not answer and text.strip() not in {"{}", ""}:
             raise Retryable(f"{what}: the answer is not a JSON object")
         return answer
+
+    @asynccontextmanager
+    async def get_file(
+        self, url: str, limits: aiohttp.ClientTimeout
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Ask for a file: the response, its body unread. Redirects are not followed.
+
+        Raises what aiohttp raises, also in the middle of the body when this client is shut.
+        """
+        if self.dead or self.client_session is None:
+            raise aiohttp.ClientConnectionError("this client was replaced by a new one")
+        headers = {"Accept-Encoding": "identity", **self._authorization()}
+        async with self.client_session.get(
+            self.homeserver + url, headers=headers, timeout=limits, allow_redirects=False, ssl=self.ssl
+        ) as response:
+            self._files.add(response)
+            try:
+                yield response
+            finally:
+                self._files.discard(response)
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"} if self.access_token else {}
 
     async def receive_response(self, response: Any) -> None:
         """Let matrix-nio take in what it asked for, but no errors.
@@ -331,7 +370,7 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
             if not isinstance(event, MegolmEvent):
                 return None
             clear = self.olm.decrypt_megolm_event(event, room_id).source
-        except (nio.EncryptionError, AssertionError, ValueError, KeyError, TypeError, AttributeError):
+        except _UNREADABLE:
             return None
         if not isinstance(clear, dict) or not isinstance(clear.get("content"), dict):
             return None
@@ -354,6 +393,17 @@ _NIO_FAILURES = (
 )
 
 
+_UNREADABLE = (
+    nio.EncryptionError,
+    AssertionError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,  # what was encrypted is nested deeper than Python's parser goes
+)
+
+
 def _meant(what: str, error: Exception) -> Retryable:
     return Retryable(f"{what}: {type(error).__name__}")
 
@@ -370,10 +420,11 @@ def _check(what: str, answer: Any) -> Any:
     return answer
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """The JSON object in `text`; empty for anything else."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -11,6 +11,7 @@ switched off before its request went out is not sent at all.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from contextlib import aclosing
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from bots.conversation import Redact, Revise
-from bridge.matrix import render, search
+from bots.conversation import Redact, Revise, Say, Upload
+from bridge.matrix import files, media, render, search
 from bridge.matrix.errors import LoggedOut
 from bridge.matrix.identity import Standing, ensure_signed
 from bridge.matrix.invites import Invites
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     import random
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
+    from bots.conversation import Attachment
     from bridge.matrix.client import Client
     from bridge.platform import Batch, Ephemeral, Event, Found, StoredAction
 
@@ -211,7 +214,7 @@ class MatrixPlatform:
     # -- what we do --------------------------------------------------------------------------------
 
     async def perform(self, action: StoredAction) -> str | None:
-        """Send `action` under its key; the event id. Raises one of the four families."""
+        """Send `action` under its key; the event id, or where the file lies. One of the four families."""
         client = await self._synced()
         match action.action:
             case Redact(reason=reason):
@@ -222,12 +225,22 @@ class MatrixPlatform:
             case Revise() as revise:
                 content = render.revise_content(revise, action.key, _target(action))
                 answer = await self._send(client, action, content)
-            case say:
+            case Upload() as upload:
+                encrypt = await self._is_encrypted(client, action)
+                return await media.upload(client, upload, encrypt=encrypt)
+            case Say(upload=None) as say:
                 answer = await self._send(client, action, render.say_content(say, action.key))
+            case say:
+                content = render.file_content(say, action.key, _uploaded(action))
+                answer = await self._send(client, action, content)
         event_id = answer.get("event_id")
         if not isinstance(event_id, str):
             raise Retryable("send: the answer has no event_id")
         return event_id
+
+    async def fetch(self, attachment: Attachment, into: BinaryIO, limit: int) -> None:
+        """Write the file of `attachment` to `into`; see `Platform.fetch`."""
+        await media.fetch(await self._synced(), attachment, into, limit)
 
     async def find(self, action: StoredAction) -> str | Found:
         """Look for `action` in its room; see `Platform.find`."""
@@ -247,9 +260,17 @@ class MatrixPlatform:
         return self._client
 
     async def _send(self, client: Client, action: StoredAction, content: dict[str, Any]) -> dict[str, Any]:
+        encrypt = await self._is_encrypted(client, action)
+        return await self._put(client, action.place, content, action.key, encrypt=encrypt)
+
+    async def _is_encrypted(self, client: Client, action: StoredAction) -> bool:
+        """Whether what is sent to the action's room must be encrypted; raises where we are not in it."""
         if action.place not in client.rooms:
             await self._explain_absence(client, action.place)
-        return await self._put(client, action.place, content, action.key, must_encrypt=action.must_encrypt)
+        if action.must_encrypt and not client.rooms[action.place].encrypted:
+            # The journal remembers what a server may claim to have forgotten.
+            client.must_encrypt(action.place)
+        return bool(client.rooms[action.place].encrypted)
 
     async def _put(
         self,
@@ -258,14 +279,11 @@ class MatrixPlatform:
         content: dict[str, Any],
         key: str,
         *,
-        must_encrypt: bool = False,
+        encrypt: bool,
         deadline: float = 30.0,
     ) -> dict[str, Any]:
         kind = "m.room.message"
-        if must_encrypt and not client.rooms[place].encrypted:
-            # The journal remembers what a server may claim to have forgotten.
-            client.must_encrypt(place)
-        if client.rooms[place].encrypted:
+        if encrypt:
             kind, content = await client.sealed_for(place, kind, content)
         path = ("v3", "rooms", place, "send", kind, key)
         return await client.call("PUT", path, content, deadline=deadline)
@@ -312,7 +330,14 @@ class MatrixPlatform:
             return
         content = render.progress_content(render.parts(shown.text)[0], shown.answer, shown.mentions)
         try:
-            await self._put(client, shown.place, content, str(uuid.uuid4()), deadline=_SOFT_DEADLINE)
+            await self._put(
+                client,
+                shown.place,
+                content,
+                str(uuid.uuid4()),
+                encrypt=client.rooms[shown.place].encrypted,
+                deadline=_SOFT_DEADLINE,
+            )
         except PlatformError as error:
             log.debug("progress_not_shown", place=shown.place, error=str(error))
 
@@ -337,3 +362,11 @@ def _target(action: StoredAction) -> str:
     if action.target is None:
         raise Broken(f"{action.action.kind}: the message that it refers to was never sent")
     return action.target
+
+
+def _uploaded(action: StoredAction) -> dict[str, Any]:
+    target = _target(action)
+    if files.parsed(target) is None:
+        raise Broken("say: what it shows is not an upload of ours")
+    uploaded: dict[str, Any] = json.loads(target)
+    return uploaded

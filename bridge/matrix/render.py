@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from bridge.matrix.translate import MARKER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bots.conversation import Revise, Say
 
@@ -132,7 +132,24 @@ def words(text: str, *, mentions: Sequence[str] = (), notice: bool = False) -> d
 
 def say_content(action: Say, key: str) -> dict[str, Any]:
     """The content of a new message."""
-    content = words(action.text, mentions=action.mentions, notice=action.notice)
+    return _said(words(action.text, mentions=action.mentions, notice=action.notice), action, key)
+
+
+def file_content(action: Say, key: str, uploaded: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a new message that shows a file; `uploaded` is what `media.upload` told of it."""
+    name = _quiet(sendable(action.text))
+    content = {
+        "msgtype": "m.file",
+        "body": name,
+        "filename": name,
+        "info": {"mimetype": uploaded["mimetype"], "size": uploaded["size"]},
+        "m.mentions": {"user_ids": list(action.mentions)} if action.mentions else {},
+        **{where: uploaded[where] for where in ("file", "url") if where in uploaded},
+    }
+    return _said(content, action, key)
+
+
+def _said(content: dict[str, Any], action: Say, key: str) -> dict[str, Any]:
     relation: dict[str, Any] = {}
     if action.thread is not None:
         relation = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bots.conversation import Redact
+from bots.conversation import Redact, Upload
 from bridge.matrix.translate import MARKER
 from bridge.platform import Found, Refused
 
@@ -30,6 +30,9 @@ async def find(client: Client, action: StoredAction) -> str | Found:
     """The event id of `action` if it happened, absent, or unknown; raises one of the four families."""
     if isinstance(action.action, Redact):
         return await _find_redaction(client, action)
+    if isinstance(action.action, Upload):
+        # Nobody can see a file that no message shows, so there is nothing to be found, or to double.
+        return Found.ABSENT
     query = {"dir": "b", "limit": str(_PAGE)}
     doubtful = False
     for _ in range(_PAGES):

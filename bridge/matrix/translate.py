@@ -2,7 +2,8 @@
 
 Total: any JSON object gives an `Event` or None, never an exception. Refuses to believe what
 encryption cannot vouch for: membership and redactions count only as the server states them, and
-words only as messages.
+words only as messages; a reaction is sent in clear everywhere, and asks for nothing but the ear.
+What it gives can be stored: no lone surrogates, which no server lets pass but anybody can encrypt.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bots.conversation import PlaceKind
+from bridge.matrix import files
 from bridge.matrix.facts import RoomState, age_of
 from bridge.platform import Event, EventKind
 
@@ -24,9 +26,12 @@ MARKER: Final = "community.hearth"
 
 WORDS: Final = frozenset({"m.text", "m.emote", "m.notice"})
 
+_EAR = re.compile("\U0001f442[\U0001f3fb-\U0001f3ff]?[\ufe0e\ufe0f]?")
+
 _REPLY_FALLBACK = re.compile(r"\A> (?:\* )?<[@!#][^>\n]*>[^\n]*\n(?:>[^\n]*\n)*\n?")
 _HIDDEN = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
 _PILL = re.compile(r"""href=["']?(?:https://matrix\.to/#/|matrix:u/)([^"'?\s>]+)""", re.IGNORECASE)
+_LONE = re.compile("[\ud800-\udfff]")
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -51,8 +56,8 @@ def translate(
     `clear` is the decrypted `type` and `content` of an encrypted event, None if it cannot be read.
     `before_join` marks history that is context at most.
     """
-    event_id, sender, kind = raw.get("event_id"), raw.get("sender"), raw.get("type")
-    if not (isinstance(event_id, str) and event_id and isinstance(sender, str) and isinstance(kind, str)):
+    event_id, sender, kind = _id(raw.get("event_id")), _id(raw.get("sender")), raw.get("type")
+    if event_id is None or sender is None or not isinstance(kind, str):
         return None
     seen = _Seen(raw, event_id, sender, room, us, before_join)
     content = _dict(raw.get("content"))
@@ -106,7 +111,12 @@ def _words(
         if clear is None:
             return _sealed(seen, content)
         kind, content = str(clear.get("type")), _dict(clear.get("content"))
-    return _message(seen, content) if kind == "m.room.message" and content else None
+    match kind:
+        case "m.room.message" if content:
+            return _message(seen, content)
+        case "m.reaction":
+            return _reaction(seen, content)
+    return None
 
 
 def _membership(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
@@ -124,8 +134,8 @@ def _membership(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
 
 def _redaction(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
     # Room version 11 moved `redacts` into the content; servers should send both (MSC2174).
-    target = seen.raw.get("redacts") or content.get("redacts")
-    if not isinstance(target, str) or not target:
+    target = _id(seen.raw.get("redacts")) or _id(content.get("redacts"))
+    if target is None:
         return None
     return seen.event(EventKind.REDACTION, relates_to=target, key=_own_key(seen, {}))
 
@@ -151,14 +161,17 @@ def _message(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
         return None
     said = _dict(content.get("m.new_content")) if edits else content
     msgtype = said.get("msgtype")
+    body = strip_reply_fallback(_text(said.get("body")))
+    file = files.attachment(said)
     is_words = isinstance(msgtype, str) and msgtype in WORDS
-    text = strip_reply_fallback(_text(said.get("body"))) if is_words else ""
+    text = body if is_words else files.caption(said, body) if file is not None else ""
+    says_something = is_words or (file is not None and (file.has_sound or bool(text)))
     marked = mark.get("bot") is True
     is_notice = msgtype == "m.notice"
     return seen.event(
         EventKind.EDIT if edits else EventKind.MESSAGE,
         is_bot=not seen.own and (marked or is_notice),
-        context_only=seen.own or marked or is_notice or not is_words,
+        context_only=seen.own or marked or is_notice or not says_something,
         text=text,
         relates_to=target if edits else None,
         reply_to=None if edits else _reply(relation),
@@ -166,15 +179,39 @@ def _message(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
         addressed=not seen.own
         and (seen.room.kind is PlaceKind.DIRECT or mentions(said, text, seen.room, seen.us)),
         key=_own_key(seen, mark),
+        attachments=() if file is None else (file,),
     )
+
+
+def _reaction(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
+    relation = _dict(content.get("m.relates_to"))
+    target, emoji = _target(relation), _text(relation.get("key"))
+    if relation.get("rel_type") != "m.annotation" or target is None or not asks_to_listen(emoji):
+        return None
+    marked = _dict(content.get(MARKER)).get("bot") is True
+    return seen.event(
+        EventKind.REACTION,
+        is_bot=not seen.own and marked,
+        context_only=seen.own or marked,
+        text=emoji,
+        relates_to=target,
+        key=_own_key(seen, {}),
+    )
+
+
+def asks_to_listen(emoji: str) -> bool:
+    """Whether a reaction means something to us: the ear, in any skin tone and presentation.
+
+    Every other reaction is dropped before the journal, which would fill up with them.
+    """
+    return _EAR.fullmatch(emoji) is not None
 
 
 def _own_key(seen: _Seen, mark: Mapping[str, Any]) -> str | None:
     """The action key of one of our events: in what we wrote, else the server's memory of our request."""
     if not seen.own:
         return None
-    key = mark.get("key") or _dict(seen.raw.get("unsigned")).get("transaction_id")
-    return key if isinstance(key, str) else None
+    return _id(mark.get("key")) or _id(_dict(seen.raw.get("unsigned")).get("transaction_id"))
 
 
 def mentions(said: Mapping[str, Any], text: str, room: RoomState, us: Us) -> bool:
@@ -208,8 +245,7 @@ def strip_reply_fallback(body: str) -> str:
 def _reply(relation: Mapping[str, Any]) -> str | None:
     if relation.get("rel_type") == "m.thread" and relation.get("is_falling_back") is True:
         return None
-    event_id = _dict(relation.get("m.in_reply_to")).get("event_id")
-    return event_id if isinstance(event_id, str) and event_id else None
+    return _id(_dict(relation.get("m.in_reply_to")).get("event_id"))
 
 
 def _thread(relation: Mapping[str, Any]) -> str | None:
@@ -217,8 +253,11 @@ def _thread(relation: Mapping[str, Any]) -> str | None:
 
 
 def _target(relation: Mapping[str, Any]) -> str | None:
-    event_id = relation.get("event_id")
-    return event_id if isinstance(event_id, str) and event_id else None
+    return _id(relation.get("event_id"))
+
+
+def _id(value: object) -> str | None:
+    return value if isinstance(value, str) and value and not _LONE.search(value) else None
 
 
 def _dict(value: object) -> Mapping[str, Any]:
@@ -226,4 +265,4 @@ def _dict(value: object) -> Mapping[str, Any]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return _LONE.sub("\ufffd", value) if isinstance(value, str) else ""

@@ -11,16 +11,15 @@ from urllib.parse import quote
 
 import aiohttp
 import nio
+import pytest
 import pytest_asyncio
 
 from bridge.homeserver import Homeserver
 from tests.fakes.homeserver import HomeserverDouble
-from tests.human import Human
+from tests.human import Human, expect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-
-    import pytest
 
 Json = dict[str, Any]
 
@@ -58,9 +57,12 @@ async def server(request: pytest.FixtureRequest, synapse: Homeserver) -> AsyncIt
         yield Server(double.url, register, stack)
 
 
-async def call(person: Human, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
-    headers = {"Authorization": f"Bearer {person.client.access_token}"}
-    url = f"{person.client.homeserver}/_matrix/client/v3{path}"
+async def call(
+    person: Human, method: str, path: str, body: Json | None = None, *, api: str = "client/v3"
+) -> tuple[int, Json]:
+    token = person.client.access_token
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = f"{person.client.homeserver}/_matrix/{api}{path}"
     timeout = aiohttp.ClientTimeout(total=30)
     async with (
         aiohttp.ClientSession(headers=headers, timeout=timeout) as session,
@@ -160,6 +162,68 @@ async def test_redacted_words_are_gone(server: Server) -> None:
     _, event = await call(ben, "GET", f"/rooms/{quote(room)}/event/{quote(said)}")
     assert event["content"] == {}
     assert event["unsigned"]["redacted_because"]["event_id"] == redaction
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+async def test_a_file_is_read_back(server: Server, encrypted: bool) -> None:  # noqa: FBT001 - a case
+    """A voice message is fetched by the other one as it was sent, with its type and size told."""
+    ada, ben, room = await two_in_a_room(server, encrypted=encrypted)
+    voice = bytes(range(256)) * 1000
+    sent = await ada.send_voice(room, voice)
+    said = await ben.until(room, lambda said: said.id == sent)
+    assert (said.encrypted, said.msgtype) == (encrypted, "m.audio")
+    assert await ben.read_file(said) == voice
+    url = said.content["file"]["url"] if encrypted else said.content["url"]
+    answer = expect(await ben.client.download(url), nio.MemoryDownloadResponse)
+    assert answer.content_type == ("application/octet-stream" if encrypted else "audio/ogg")
+    told = answer.transport_response.headers
+    assert told["Content-Length"] == str(len(voice))
+
+
+async def test_only_who_is_logged_in_has_files(server: Server) -> None:
+    """Files are neither given nor taken without a token; what is not there is 404; the limit is told."""
+    ada = await server.human("ada")
+    where = await ada.put_file(b"voice", "audio/ogg", encrypted=False)
+    path = f"/download/{where['url'].removeprefix('mxc://')}"
+    _, config = await call(ada, "GET", "/config", api="client/v1/media")
+    assert config["m.upload.size"] >= 2**20
+    status, body = await call(ada, "GET", f"{path}x", api="client/v1/media")
+    assert (status, body["errcode"]) == (404, "M_NOT_FOUND")
+    ada.client.access_token = ""
+    for method, api, asked in (("GET", "client/v1/media", path), ("POST", "media/v3", "/upload")):
+        status, body = await call(ada, method, asked, api=api)
+        assert (status, body["errcode"]) == (401, "M_MISSING_TOKEN")
+
+
+async def test_the_double_limits_files() -> None:
+    """A file above the limit is refused, announced or not; one at the limit is not."""
+
+    async def unannounced() -> AsyncIterator[bytes]:
+        yield bytes(11)
+
+    async with AsyncExitStack() as stack:
+        double = await stack.enter_async_context(HomeserverDouble(max_upload=10))
+        ada = await stack.enter_async_context(Human(double.url, double.register("ada"), "pw"))
+        headers = {"Authorization": f"Bearer {ada.client.access_token}"}
+        timeout = aiohttp.ClientTimeout(total=30)
+        session = await stack.enter_async_context(aiohttp.ClientSession(headers=headers, timeout=timeout))
+        told = []
+        for data in (bytes(10), bytes(11), unannounced()):
+            async with session.post(f"{double.url}/_matrix/media/v3/upload", data=data) as answer:
+                told.append((answer.status, (await answer.json()).get("errcode")))
+        assert told == [(200, None), (413, "M_TOO_LARGE"), (413, "M_TOO_LARGE")]
+        assert len(double.media.files) == 1
+
+
+async def test_a_reaction_is_told_in_clear(server: Server) -> None:
+    """An emoji on a message reaches the others as it was sent, in an encrypted room too."""
+    ada, ben, room = await two_in_a_room(server)
+    said = await ada.say(room, "hello", mentions=[])
+    await ben.until(room, lambda one: one.id == said)
+    reaction = await ben.react(room, said, "👂")
+    _, event = await call(ada, "GET", f"/rooms/{quote(room)}/event/{quote(reaction)}")
+    assert event["type"] == "m.reaction"
+    assert event["content"]["m.relates_to"] == {"rel_type": "m.annotation", "event_id": said, "key": "👂"}
 
 
 async def test_strangers_read_and_write_nothing(server: Server) -> None:

@@ -4,8 +4,8 @@ It is for what takes Synapse an hour (ten thousand turns) and for what Synapse c
 do (forget its transaction ids, limit rates to the letter). Owns no disk. Promises what clients rely
 on: long polls, `since` that may be asked for again, transaction ids per device and path, rate limits with
 `Retry-After`, device lists, to-device messages until acknowledged. Refuses whatever it does not know
-with `M_UNRECOGNIZED`, so that a test finds out. Not here: federation, media, presence, push,
-ephemeral events in sync (receipts and typing are counted), lazy-loaded members.
+with `M_UNRECOGNIZED`, so that a test finds out. Files are in `tests.fakes.media`. Not here: federation,
+presence, push, ephemeral events in sync (receipts and typing are counted), lazy-loaded members.
 
     async with HomeserverDouble() as server:
         ada = server.register("ada")
@@ -26,6 +26,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from tests.fakes.media import MAX_UPLOAD, Media
 from tests.fakes.rooms import Device, Json, Refusal, Rooms
 from tests.fakes.sync import is_empty, sync_answer
 
@@ -54,9 +55,11 @@ class HomeserverDouble:
         *,
         per_second: float | None = None,
         burst: int = 10,
+        max_upload: int = MAX_UPLOAD,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rooms = Rooms(server_name, lambda: time.time_ns() // 1_000_000, self._ring)
+        self.media = Media(server_name, self._device, max_upload=max_upload)
         self.counts: Counter[str] = Counter()
         self.url = ""
         self._per_second = per_second
@@ -69,7 +72,7 @@ class HomeserverDouble:
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=4 * MAX_EVENT, middlewares=[self._answer])
-        app.add_routes(self._routes())
+        app.add_routes([*self._routes(), *self.media.routes()])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)

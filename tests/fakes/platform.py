@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bridge.platform import Batch, Event, Gap, Refused, Retryable
+from bridge.platform import Batch, Broken, Event, Gap, Refused, Retryable
 from tests.fakes.server import HANG, LOST, OWN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
+    from typing import BinaryIO
 
+    from bots.conversation import Attachment
     from bridge.platform import Ephemeral, Found, StoredAction
     from tests.fakes.server import FakeServer, Item
 
@@ -70,6 +72,14 @@ class FakePlatform:
 
     def _aged(self, event: Event) -> Event:
         return replace(event, age_ms=self.server.now() - event.sent_at)
+
+    async def fetch(self, attachment: Attachment, into: BinaryIO, limit: int) -> None:
+        self._cross("before fetch")
+        data = self.server.read(attachment.source)
+        if len(data) > limit:
+            raise Broken(f"the file has {len(data)} bytes, {limit} are allowed")
+        await asyncio.to_thread(into.write, data)
+        self._cross("after fetch")
 
     async def perform(self, action: StoredAction) -> str | None:
         self._cross("before perform")

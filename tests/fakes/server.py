@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bots.conversation import Person, Place, PlaceKind, Redact, Revise, Say
-from bridge.platform import Event, EventKind, Found, Gap, PlaceFacts, PlatformError
+from bots.conversation import Attachment, Person, Place, PlaceKind, Redact, Revise, Say, Upload
+from bridge.platform import Event, EventKind, Found, Gap, PlaceFacts, PlatformError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,8 @@ class FakeServer:
     ephemeral: list[tuple[int, str, str]] = field(default_factory=list)
     """(when, receipt | typing | typing_off | progress, event or text)."""
     opened: dict[str, Event] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    """By what an attachment names as its source, and an upload as its remote id."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     # -- people -------------------------------------------------------------------------------------
@@ -90,6 +92,33 @@ class FakeServer:
     ) -> str:
         event = self._event(place, EventKind.MESSAGE, by, text, sync=sync)
         return self._amend(event, sync, addressed=mention, reply_to=reply_to, thread=thread)
+
+    def speak(
+        self,
+        data: bytes,
+        *,
+        text: str = "",
+        by: Person = ADA,
+        place: str = ROOM,
+        mention: bool = True,
+        reply_to: str | None = None,
+        thread: str | None = None,
+        duration_ms: int | None = 2000,
+        media_type: str = "audio/ogg",
+        voice: bool = True,
+        sync: bool = True,
+    ) -> str:
+        """Send a file with sound; `text` is its caption."""
+        source = self._keep(data)
+        file = Attachment(source, media_type, len(data), "note.ogg", duration_ms=duration_ms, voice=voice)
+        event = self._event(place, EventKind.MESSAGE, by, text, sync=sync)
+        return self._amend(
+            event, sync, addressed=mention, reply_to=reply_to, thread=thread, attachments=(file,)
+        )
+
+    def react(self, target: str, emoji: str = "👂", *, by: Person = ADA, sync: bool = True) -> str:
+        event = self._event(self.log[target].event.place, EventKind.REACTION, by, emoji, sync=sync)
+        return self._amend(event, sync, relates_to=target)
 
     def edit(self, target: str, text: str, *, by: Person | None = None, sync: bool = True) -> str:
         original = self.log[target].event
@@ -166,9 +195,13 @@ class FakeServer:
         if remembered is not None and self.now() - remembered[1] <= self.key_memory * 1000:
             return remembered[0]
         match action.action:
+            case Upload() as upload:
+                return self._keep(upload.text.encode())
             case Say() as say:
                 event = self._event(action.place, EventKind.MESSAGE, Person(OWN), say.text, sync=False)
-                more = {"reply_to": say.reply_to, "thread": say.thread}
+                more: dict[str, object] = {"reply_to": say.reply_to, "thread": say.thread}
+                if say.upload is not None:
+                    more["attachments"] = (self._shown_file(action, say.text),)
             case Revise() as revise:
                 event = self._event(action.place, EventKind.EDIT, Person(OWN), revise.text, sync=False)
                 more = {"relates_to": action.target}
@@ -189,7 +222,15 @@ class FakeServer:
         self._amend(event, sync=False, relates_to=target)
         self.ephemeral.append((self.now(), "progress", text))
 
+    def read(self, source: str) -> bytes:
+        """The file that an attachment names; refused once it is gone."""
+        if source not in self.files:
+            raise Refused("M_NOT_FOUND", "the file is gone")
+        return self.files[source]
+
     def find(self, action: StoredAction) -> str | Found:
+        if isinstance(action.action, Upload):
+            return Found.ABSENT
         if self.blind:
             return Found.UNKNOWN
         if isinstance(action.action, Redact) and action.target and self.log[action.target].redacted:
@@ -204,6 +245,15 @@ class FakeServer:
         return self.faults.popleft() if self.faults else self.fault_for(action)
 
     # -- inside -------------------------------------------------------------------------------------
+
+    def _keep(self, data: bytes) -> str:
+        source = f"file:{len(self.files)}"
+        self.files[source] = data
+        return source
+
+    def _shown_file(self, action: StoredAction, name: str) -> Attachment:
+        assert action.target in self.files, "what is shown was never uploaded"
+        return Attachment(action.target, name=name)
 
     def _event(self, place: str, kind: EventKind, sender: Person, text: str = "", *, sync: bool) -> Event:
         del sync

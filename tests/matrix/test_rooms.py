@@ -298,6 +298,32 @@ async def test_a_room_of_version_11_works_too(world: World) -> None:
     assert [event.relates_to for event in bot.events if event.kind is EventKind.REDACTION] == [message]
 
 
+async def test_a_hostile_ciphertext_does_not_stop_us(world: World) -> None:
+    """What no parser takes in (nested 20,000 deep) is not heard, a lone surrogate is; then life goes on."""
+    ada, bot = await world.human(), await world.bot()
+    room = await world.room(ada, bot)
+    await ada.say(room, "hello", mentions=[])
+    nested = "[" * 20_000 + "]" * 20_000
+    clear = f'{{"type":"m.room.message","room_id":"{room}","content":{{"body":{nested}}}}}'
+    session = ada.client.olm.outbound_group_sessions[room]
+    content = {
+        "algorithm": "m.megolm.v1.aes-sha2",
+        "sender_key": ada.client.olm.account.identity_keys["curve25519"],
+        "device_id": ada.client.device_id,
+        "session_id": session.id,
+        "ciphertext": session.encrypt(clear),
+    }
+    path = f"/_matrix/client/v3/rooms/{room}/send/m.room.encrypted/nested"
+    headers = {"Authorization": f"Bearer {ada.client.access_token}"}
+    answer = await ada.client.send("PUT", path, json.dumps(content), headers)
+    sent = (await answer.json())["event_id"]
+    await ada.say(room, "still there?", mentions=[], fresh=False)  # her own client would fall over it
+    await bot.heard("still there?")
+    assert next(event for event in bot.events if event.id == sent).kind is EventKind.SEALED
+    await ada.say(room, "half a \ud83d smile", mentions=[], fresh=False)
+    await bot.heard("half a \ufffd smile")
+
+
 async def test_a_notice_and_a_marked_message_are_context(world: World) -> None:
     """Notices, other bots' marked words and media are read, never answered."""
     ada, bot = await world.human(), await world.bot()
