@@ -110,6 +110,8 @@ class Status:
     """`""`: voice is off."""
     speech_is_bundled: bool = False
     speech_ready: bool = False
+    hears_all: bool = False
+    """Every voice message here is listened to, whether it is for us or not."""
 
 
 class Tools(Protocol):

@@ -44,6 +44,8 @@ class Steward:
             retention_days=status.retention_days,
             encrypted=status.encrypted,
             direct=turn.place.kind is PlaceKind.DIRECT,
+            hears=bool(status.speech_model),
+            hears_all=status.hears_all,
         )
         return Reply(text, notice=True)
 

@@ -359,15 +359,28 @@ def loop_notice() -> str:
     )
 
 
-def welcome(name: str, *, retention_days: int, encrypted: bool, direct: bool) -> str:
-    """The one message on joining: what is read, what is kept and for how long, how to stop it."""
+def welcome(
+    name: str,
+    *,
+    retention_days: int,
+    encrypted: bool,
+    direct: bool,
+    hears: bool = False,
+    hears_all: bool = False,
+) -> str:
+    """The one message on joining: what is read and heard, what is kept how long, how to stop it."""
     asked = "write to me" if direct else "mention me or reply to me"
     guarded = " This room is encrypted, and I keep to that." if encrypted else ""
+    heard = ""
+    if hears_all:
+        heard = "I listen to every voice message here and keep its words, never the sound. "
+    elif hears:
+        heard = "Of a voice message to me I keep the words, never the sound. "
     return (
         f"Hello, I am {_plain(name)}. "
         f"When you {asked}, I answer with this community's own language model.\n\n"
         "To understand a question I read the messages here from now on; "
-        f"that model is shown them, and nobody else.{guarded} "
+        f"that model is shown them, and nobody else.{guarded} {heard}"
         f"I keep what was said for {_days(retention_days)}, then it is erased.\n\n"
         "`!forget` erases what I remember of you at once, and removing me from the room ends it all. "
         "`!help` shows the rest."

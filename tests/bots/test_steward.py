@@ -83,7 +83,7 @@ async def test_the_welcome_is_a_notice() -> None:
     """On joining there is one message, and it rings nobody's phone."""
     reply = await last_of(Steward("Emma"), turn_of(said("join", OWN, ""), kind=TurnKind.WELCOME), FakeTools())
     assert reply.notice
-    assert reply.text == wording.welcome("Emma", retention_days=30, encrypted=True, direct=False)
+    assert reply.text == wording.welcome("Emma", retention_days=30, encrypted=True, direct=False, hears=True)
 
 
 @given(st.text(), st.text(max_size=20))

@@ -158,10 +158,21 @@ def test_status_names_what_is_stuck() -> None:
         assert words not in wording.status(STATUS)
 
 
-@given(st.text(max_size=30), st.booleans(), st.booleans(), st.integers(1, 400))
-def test_the_welcome_says_what_it_owes(name: str, encrypted: bool, direct: bool, days: int) -> None:  # noqa: FBT001 - drawn by Hypothesis
-    """One message: what is read, what is kept and for how long, how to stop it."""
-    words = wording.welcome(name, retention_days=days, encrypted=encrypted, direct=direct)
+@given(st.text(max_size=30), st.booleans(), st.booleans(), st.integers(1, 400), st.booleans(), st.booleans())
+def test_the_welcome_says_what_it_owes(
+    name: str,
+    encrypted: bool,  # noqa: FBT001 - drawn by Hypothesis, as are the others
+    direct: bool,  # noqa: FBT001 - as above
+    days: int,
+    hears: bool,  # noqa: FBT001 - as above
+    hears_all: bool,  # noqa: FBT001 - as above
+) -> None:
+    """One message: what is read and heard, what is kept and for how long, how to stop it."""
+    words = wording.welcome(
+        name, retention_days=days, encrypted=encrypted, direct=direct, hears=hears, hears_all=hears_all
+    )
+    assert ("every voice message" in words) == hears_all
+    assert ("never the sound" in words) == (hears or hears_all)
     for owed in ("I read", f"{days} day", "`!forget`", "removing me", "`!help`"):
         assert owed in words
     assert ("mention me" in words) != direct
