@@ -21,11 +21,11 @@ PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when the thread that started it ends."""
 
 
-def hold(*, parent: int, memory: int) -> None:
+def hold(*, parent: int, memory: int, nice: int = 0) -> None:
     """Die with the process `parent` (0: with nobody) and use at most `memory` bytes (0: no limit).
 
     The limit is RLIMIT_DATA: it counts private writable memory (the heap, the KV cache, the
-    buffers), not weights that are mapped from their file.
+    buffers), not weights that are mapped from their file. `nice` is what it gives way to others.
     """
     if parent and sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -33,6 +33,8 @@ def hold(*, parent: int, memory: int) -> None:
             os._exit(1)
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    if nice > 0:
+        os.nice(nice)
 
 
 def watch_stdin(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:

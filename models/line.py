@@ -81,6 +81,10 @@ class Line(Generic[T]):
                 return ticket
         return None
 
+    def best(self) -> Tier | None:
+        """The tier of whose turn it is; None where nobody waits."""
+        return next((tier for tier, keys in self._tiers.items() if keys), None)
+
     def order(self) -> list[T]:
         """Foretell the order in which all would be served if nobody else came."""
         ordered: list[T] = []

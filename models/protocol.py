@@ -1,7 +1,8 @@
 """What an engine is to the server: prompts in, pieces out, in one thread, until cancelled.
 
-Owns the words that `models/engine.py` (llama.cpp), `models/echo.py` (the double) and
-`models/server.py` share. Promises nothing and imports nothing but the standard library.
+Owns the words that `models/engine.py` (llama.cpp), `models/echo.py` (its double) and
+`models/server.py` share, and those that `models/ear.py` (Whisper), `models/echo_ear.py` (its double)
+and `models/speech.py` share. Promises nothing and imports nothing but the standard library.
 
     EngineError(code, what)          this request cannot be answered; the engine lives on
      `- Unloadable(path, what, remedy)   the model cannot be used at all; the operator must act
@@ -10,11 +11,15 @@ Owns the words that `models/engine.py` (llama.cpp), `models/echo.py` (the double
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from models.transcript import Segment, Transcript
+
+SoundT = TypeVar("SoundT")
 
 EX_CONFIG = 78
 """Exit status of a server whose model or settings cannot work as they are (sysexits.h)."""
@@ -132,4 +137,69 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the memory. Called in the thread of `generate`."""
+        ...
+
+
+# -- speech ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HearingWish:
+    """How a recording is to be heard.
+
+    `language` is an ISO 639-1 code, `""` to find out. `hotwords` are words as they should be spelled.
+    `temperature` is None for Whisper's ladder (0, and up where an answer looks wrong), or exact.
+    `longest` is the seconds after which a recording is too long, `start` those to pass over.
+    """
+
+    language: str = ""
+    translate: bool = False
+    hotwords: str = ""
+    temperature: float | None = None
+    words: bool = False
+    longest: float = float("inf")
+    start: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Seconds of a recording that were heard, of `total` as far as is known."""
+
+    done: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """All that was heard; `truncated` where the recording announced more than it had."""
+
+    transcript: Transcript
+    truncated: bool = False
+
+
+class Ear(Protocol, Generic[SoundT]):
+    """A loaded speech model. `look` may be called from any thread, `hear` goes on in one at a time."""
+
+    name: str
+
+    def look(self, file: BinaryIO, longest: float) -> SoundT:
+        """Open a recording without decoding it.
+
+        Raises `EngineError` with code `audio_unreadable`, or `audio_too_long` for one that announces
+        more than `longest` seconds.
+        """
+        ...
+
+    def hear(
+        self, sound: SoundT, wish: HearingWish, alone: Callable[[], bool]
+    ) -> Iterator[Reached | Segment | Ended]:
+        """Hear a recording, in steps of a few seconds of work: another job may go between two of them.
+
+        `alone` says whether nobody waits, so that a step may be a larger one. Ends with `Ended`.
+        Raises `EngineError` with code `audio_unreadable`, `audio_too_long` or `engine_failed`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the memory."""
         ...

@@ -17,29 +17,22 @@ Refuses any address but a socket file (mode 0600) and loopback, and connects to 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import json
 import math
-import os
 import secrets
-import signal
-import socket as sockets
-import stat
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from aiohttp import web
 
-from models import leash
-from models.desk import Desk, Full
+from models import http
+from models.desk import Desk
 from models.echo import EchoEngine
 from models.line import Tier
-from models.protocol import EX_CONFIG, Done, EngineError, Piece, Progress, Unloadable, Wish
+from models.protocol import Done, EngineError, Piece, Progress, Unloadable, Wish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -47,24 +40,7 @@ if TYPE_CHECKING:
     from models.desk import Heard, Ticket
     from models.protocol import Engine
 
-log = structlog.get_logger(__name__)
-
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-REPEAT_SECONDS = 5.0
-"""How often somebody who waits hears about it even if nothing has changed."""
-
-STATUS = {
-    "context_length_exceeded": 400,
-    "invalid_request_error": 400,
-    "template_refused": 400,
-    "model_not_found": 404,
-    "forbidden": 403,
-    "overloaded": 429,
-    "shutting_down": 503,
-    "request_too_large": 413,
-    "timeout": 504,
-}
-"""HTTP status of each code; any other is 500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +62,7 @@ class ModelServer:
         self.engine = engine
         self.desk = Desk(engine, bound=bound)
         self._owner = owner
-        self.app = web.Application(client_max_size=limit, middlewares=[_errors])
+        self.app = web.Application(client_max_size=limit, middlewares=[http.errors])
         self.app.add_routes(
             [
                 web.post("/v1/chat/completions", self._chat),
@@ -99,6 +75,11 @@ class ModelServer:
         self.app.cleanup_ctx.append(self._working)
         self.app.on_shutdown.append(self._give_up)
 
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.engine.name
+
     async def _working(self, _app: web.Application) -> AsyncIterator[None]:
         async with self.desk:
             yield
@@ -107,8 +88,7 @@ class ModelServer:
         self.desk.give_up()
 
     async def _health(self, _request: web.Request) -> web.Response:
-        state = {"status": "ok", "model": self.engine.name, "pid": os.getpid(), "owner": self._owner}
-        return web.json_response(state | {"waiting": self.desk.waiting, "running": self.desk.running})
+        return http.health(self.engine.name, self._owner, self.desk.waiting, self.desk.running)
 
     async def _models(self, _request: web.Request) -> web.Response:
         entry = {"id": self.engine.name, "object": "model", "created": 0, "owned_by": "hearth"}
@@ -172,10 +152,7 @@ class ModelServer:
         return web.json_response(answer)
 
     async def _stream(self, request: web.Request, asked: Asked, ticket: Ticket) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        )
-        await response.prepare(request)
+        response = await http.begin_stream(request)
         envelope = self._envelope("chat.completion.chunk")
         role = {"role": "assistant"}
         async for heard in self._signs(ticket):
@@ -192,24 +169,20 @@ class ModelServer:
                     if asked.include_usage:
                         shown.append({"choices": [], "usage": _usage(done, ticket)})
                 case EngineError() as error:
-                    await response.write(_event({"error": _error(error.code, error.what)}))
+                    await response.write(http.event({"error": http.error_object(error.code, error.what)}))
                     return response
                 case None:
                     shown = [{"choices": []}]  # alive, nothing new
-            await response.write(b"".join(_event(envelope | more) for more in shown))
-        await response.write(b"data: [DONE]\n\n")
+            await response.write(b"".join(http.event(envelope | more) for more in shown))
+        await response.write(http.END)
         return response
 
     async def _signs(self, ticket: Ticket) -> AsyncIterator[Heard | None]:
         """Give what a request hears up to its end; after a silence its position again, or None."""
         heard: Heard | None = None
         while not isinstance(heard, Done | EngineError):
-            try:
-                async with asyncio.timeout(REPEAT_SECONDS):
-                    heard = await ticket.hear()
-            except TimeoutError:
-                heard = ticket.position
-            yield heard
+            heard = await http.or_silence(ticket.hear)
+            yield ticket.position if heard is None else heard
 
     def _envelope(self, kind: str) -> dict[str, Any]:
         return {
@@ -223,21 +196,8 @@ class ModelServer:
 # -- the shapes of the OpenAI API ------------------------------------------------------------------
 
 
-def _event(data: Mapping[str, object]) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
-
-
 def _choice(delta: Mapping[str, str], finish: str | None) -> dict[str, object]:
     return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-
-
-def _error(code: str, what: str) -> dict[str, object]:
-    kind = "invalid_request_error" if STATUS.get(code, 500) in {400, 403, 404, 413} else "server_error"
-    return {"message": what, "type": kind, "param": None, "code": code}
-
-
-def _refusal(status: int, code: str, what: str, headers: dict[str, str] | None = None) -> web.Response:
-    return web.json_response({"error": _error(code, what)}, status=status, headers=headers)
 
 
 def _usage(done: Done, ticket: Ticket) -> dict[str, object]:
@@ -250,24 +210,6 @@ def _usage(done: Done, ticket: Ticket) -> dict[str, object]:
         "prefill_seconds": round(done.prefill_seconds, 6),
         "decode_seconds": round(done.decode_seconds, 6),
     }
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
-    if "Origin" in request.headers:  # a web page in somebody's browser, which can reach loopback too
-        return _refusal(403, "forbidden", "this server does not talk to web pages")
-    try:
-        response: web.StreamResponse = await handler(request)
-    except Full as full:
-        after = {"Retry-After": str(math.ceil(full.after))}
-        return _refusal(429, "overloaded", "too many requests wait for the model", after)
-    except EngineError as error:
-        return _refusal(STATUS.get(error.code, 500), error.code, error.what)
-    except web.HTTPRequestEntityTooLarge:
-        return _refusal(413, "request_too_large", "the request body is too large")
-    except web.HTTPException as error:
-        return _refusal(error.status, f"http_{error.status}", error.reason)
-    return response
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
@@ -310,9 +252,9 @@ def _asked(body: Mapping[str, Any], served: str) -> Asked:
     stop = [stop] if isinstance(stop, str) else stop
     if not isinstance(stop, list) or not all(isinstance(s, str) and s for s in stop):
         raise EngineError("invalid_request_error", "'stop' must be a string or a list of strings")
-    limit = _number(body, "max_completion_tokens", 1, math.inf)
-    limit = _number(body, "max_tokens", 1, math.inf) if limit is None else limit
-    seed = _number(body, "seed", -(2**63), 2**64)
+    limit = http.number(body, "max_completion_tokens", 1, math.inf)
+    limit = http.number(body, "max_tokens", 1, math.inf) if limit is None else limit
+    seed = http.number(body, "seed", -(2**63), 2**64)
     options = body.get("stream_options")
     key = body.get("prompt_cache_key")
     tier = body.get("service_tier")
@@ -320,8 +262,8 @@ def _asked(body: Mapping[str, Any], served: str) -> Asked:
         messages=_messages(body.get("messages")),
         wish=Wish(
             max_tokens=None if limit is None else int(limit),
-            temperature=_number(body, "temperature", 0, 2),
-            top_p=_number(body, "top_p", 0, 1),
+            temperature=http.number(body, "temperature", 0, 2),
+            top_p=http.number(body, "top_p", 0, 1),
             seed=None if seed is None else int(seed) % 2**32,
             stop=tuple(stop),
             key=key if isinstance(key, str) else "",
@@ -332,33 +274,15 @@ def _asked(body: Mapping[str, Any], served: str) -> Asked:
     )
 
 
-def _number(body: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise EngineError("invalid_request_error", f"{name!r} must be a number from {low} to {high}")
-    return value
-
-
 # -- the process -----------------------------------------------------------------------------------
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.server", description="Serve one local model.")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--socket", type=Path, help="Unix socket to listen on (mode 0600)")
-    where.add_argument("--port", type=int, help="port on 127.0.0.1 instead")
+    http.add_options(parser)
     parser.add_argument("--model", required=True, help="a GGUF file, or 'echo'")
-    parser.add_argument("--name", help="what the model is called (default: the file's name)")
     parser.add_argument("--context", type=int, default=0, help="tokens; 0: 8192; at most the model's own")
-    parser.add_argument("--threads", type=int, default=0, help="0: all processors but one")
-    parser.add_argument("--queue", type=int, default=64, help="requests that may wait")
-    parser.add_argument(
-        "--memory", type=int, default=0, help="bytes of memory beside the weights; 0: no limit"
-    )
     parser.add_argument("--echo-delay", type=float, default=0.0, help="seconds before each word of echo")
-    parser.add_argument("--parent", type=int, default=0, help="die with this process")
     return parser.parse_args(argv)
 
 
@@ -381,79 +305,10 @@ def _engine(options: argparse.Namespace) -> Engine:
     )
 
 
-def _listen(options: argparse.Namespace) -> sockets.socket:
-    """Bind where we were told. A socket file that nobody serves is replaced, a served one is not."""
-    if options.socket is None:
-        return sockets.create_server(("127.0.0.1", options.port))
-    path: Path = options.socket
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listener = sockets.socket(sockets.AF_UNIX)
-    try:
-        if stat.S_ISSOCK(path.lstat().st_mode):
-            with contextlib.closing(sockets.socket(sockets.AF_UNIX)) as probe:
-                try:
-                    probe.connect(str(path))
-                except ConnectionRefusedError:
-                    path.unlink()
-                else:
-                    raise Unloadable(str(path), "another server listens there", "stop it, or use it")
-        else:
-            raise Unloadable(str(path), "there is a file of this name", "name a path that is free")
-    except FileNotFoundError:
-        pass
-    # Under another name until it listens: whoever finds the file finds a server behind it.
-    aside = path.with_name(f"{path.name}~")
-    umask = os.umask(0o177)
-    try:
-        aside.unlink(missing_ok=True)
-        listener.bind(str(aside))
-        listener.listen(128)
-        aside.rename(path)
-    except OSError as error:
-        raise Unloadable(
-            str(path), f"cannot listen there ({error})", "name a short path in a folder of ours"
-        ) from None
-    finally:
-        os.umask(umask)
-    return listener
-
-
-async def _serve(options: argparse.Namespace, engine: Engine, listener: sockets.socket) -> None:
-    server = ModelServer(engine, bound=options.queue, owner=options.parent)
-    runner = web.AppRunner(server.app, access_log=None, handler_cancellation=True, shutdown_timeout=2.0)
-    await runner.setup()
-    await web.SockSite(runner, listener).start()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if options.parent:
-        leash.watch_stdin(loop, stop.set)
-    log.info("model_ready", model=engine.name, context=engine.context)
-    await stop.wait()
-    await runner.cleanup()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop. Returns the exit status; `EX_CONFIG` with a line on stderr that says why."""
     options = _options(argv)
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    leash.hold(parent=options.parent, memory=options.memory)
-    try:
-        engine = _engine(options)
-        listener = _listen(options)
-    except Unloadable as error:
-        sys.stderr.write(error.line() + "\n")
-        return EX_CONFIG
-    try:
-        asyncio.run(_serve(options, engine, listener))
-    finally:
-        if options.socket is not None:
-            options.socket.unlink(missing_ok=True)
-    return 0
+    return http.run(options, lambda: ModelServer(_engine(options), bound=options.queue, owner=options.parent))
 
 
 if __name__ == "__main__":
