@@ -24,12 +24,12 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import httpx2
 import structlog
 
-from models.client import ModelMisconfigured
+from models.border import ModelMisconfigured
 from models.protocol import EX_CONFIG, REMEDY, TROUBLE
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ RESERVED: Final = 256 * 2**20
 while the limit is about what is used, which is watched. The kernel stops what is quicker than the watch."""
 
 
+NICE: Final = 10
+"""How much hearing gives way to answering: an answer is waited for, word by word."""
+
+
 class State(StrEnum):
     """How a model server is doing."""
 
@@ -67,9 +71,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServeSpec:
-    """What to serve and where. `model` is a GGUF file, or `echo`; `memory` is bytes (0: no limit).
+    """What to serve and where. `model` is a GGUF file (a folder for speech), or `echo`.
 
-    `memory` limits what the server uses beside the mapped weights: KV cache, buffers, interpreter.
+    `memory` (bytes; 0: no limit) limits what the server uses: beside the mapped weights for chat,
+    with them for speech, whose weights are read into memory. `context` is for chat; `longest`
+    (seconds) and `largest` (bytes) of a recording are for speech. `nice` is what the server gives
+    way to others (nice(2)); None: nothing for chat, `NICE` for speech.
     """
 
     model: str
@@ -80,22 +87,43 @@ class ServeSpec:
     queue: int = 64
     memory: int = 0
     echo_delay: float = 0.0
+    kind: Literal["chat", "speech"] = "chat"
+    longest: float = 0.0
+    largest: int = 0
+    nice: int | None = None
 
     @property
     def served_name(self) -> str:
         """The name by which requests ask for this model."""
-        return self.name or ("echo" if self.model == "echo" else Path(self.model).stem)
+        path = Path(self.model)  # "echo" is its own name, a folder's may have dots in it
+        return self.name or (path.name if self.kind == "speech" else path.stem)
 
     def command(self, parent: int) -> list[str]:
         """Compose the command line of the child of process `parent`."""
         model = self.model if self.model == "echo" else str(Path(self.model).absolute())
-        return [
-            *(sys.executable, "-I", "-m", "models.server"),
+        speech = self.kind == "speech"
+        command = [
+            *(sys.executable, "-I", "-m", "models.speech" if speech else "models.server"),
             *("--socket", str(self.socket.absolute()), "--model", model, "--name", self.served_name),
-            *("--context", str(self.context), "--threads", str(self.threads)),
-            *("--queue", str(self.queue), "--memory", str(self.memory and self.memory + RESERVED)),
+            *("--threads", str(self.threads), "--queue", str(self.queue)),
+            *("--memory", str(self.memory and self.memory + RESERVED)),
+            *("--nice", str((NICE if speech else 0) if self.nice is None else self.nice)),
             *("--echo-delay", str(self.echo_delay), "--parent", str(parent)),
         ]
+        if not speech:
+            return [*command, "--context", str(self.context)]
+        limits = {"--longest": self.longest, "--largest": self.largest}
+        return command + [word for name, limit in limits.items() if limit for word in (name, str(limit))]
+
+
+def shares(cores: int) -> tuple[int, int]:
+    """Threads of chat and of speech where both are on this machine.
+
+    llama.cpp waits at barriers, and is slower by far where it shares a core. So the cores are dealt
+    out: a quarter to speech, which is niced and leaves its cores to the bridge when that needs one.
+    """
+    speech = max(1, cores // 4)
+    return max(1, cores - speech), speech
 
 
 def delay_before(failures: int, jitter: float) -> float:

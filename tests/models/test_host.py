@@ -15,9 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.client import ChatClient, ModelMisconfigured, ModelUnavailable
-from models.host import BACKOFF_CAP, ModelHost, ServeSpec, State, anonymous_memory, delay_before, trouble
+from models.hearing import SpeechClient
+from models.host import (
+    BACKOFF_CAP,
+    NICE,
+    ModelHost,
+    ServeSpec,
+    State,
+    anonymous_memory,
+    delay_before,
+    shares,
+    trouble,
+)
 from models.protocol import Unloadable
 from tests.models.conftest import user, whole
+from tests.models.test_hearing import all_of, tone
+from tests.models.test_hearing import whole as heard_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -61,6 +74,59 @@ async def test_a_killed_server_comes_back(folder: Path) -> None:
         assert host.pid != pid
     assert host.state is State.STOPPED
     await client.close()
+
+
+async def test_a_killed_ear_comes_back(folder: Path) -> None:
+    """SIGKILL in the middle of a recording ends that one with an error; the same is heard afterwards."""
+    spec = ServeSpec("echo", folder / "s", kind="speech", echo_delay=0.05)
+    client = SpeechClient(spec.served_name, socket=spec.socket)
+    async with ModelHost(spec) as host:
+        await host.ready()
+        assert host.pid is not None
+        signs = client.transcribe(tone(8))
+        while (await anext(signs)).segment is None:
+            pass
+        os.kill(host.pid, signal.SIGKILL)
+        with pytest.raises(ModelUnavailable):
+            await all_of(signs)
+        await until(host, State.RESTARTING)
+        assert "SIGKILL" in host.reason
+        await host.ready()
+        assert heard_in(await all_of(client.transcribe(tone(8)))).duration == 8.0
+        assert host.restarts == 1
+    await client.close()
+
+
+async def test_hearing_gives_way_to_answering(folder: Path) -> None:
+    """The process that listens is niced, the one that answers is not."""
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    for kind, nice in (("chat", 0), ("speech", NICE)):
+        async with ModelHost(ServeSpec("echo", folder / kind, kind=kind)) as host:  # type: ignore[arg-type] # a str
+            await host.ready()
+            assert host.pid is not None
+            assert os.getpriority(os.PRIO_PROCESS, host.pid) == min(19, ours + nice)
+
+
+@pytest.mark.parametrize("model", ["missing", "empty", "file"])
+async def test_a_folder_that_is_no_speech_model_fails_once(folder: Path, model: str) -> None:
+    """A folder that is missing, empty or a file fails at once with path and remedy, and nothing loops."""
+    (folder / "empty").mkdir()
+    (folder / "file").write_bytes(b"not a model")
+    async with ModelHost(ServeSpec(str(folder / model), folder / "s", kind="speech")) as host:
+        with pytest.raises(ModelMisconfigured) as told:
+            await host.ready()
+        assert told.value.path.startswith(str(folder / model))
+        assert host.state is State.FAILED
+        assert host.restarts == 0
+
+
+@given(st.integers(1, 512))
+def test_cores_are_dealt_out(cores: int) -> None:
+    """Both kinds have a thread, and together no more than there are cores, where there are two."""
+    chat, speech = shares(cores)
+    assert min(chat, speech) >= 1
+    assert chat + speech == max(2, cores)
+    assert chat >= speech
 
 
 @pytest.mark.parametrize("model", ["garbage.gguf", "missing.gguf", "cut.gguf"])
