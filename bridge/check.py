@@ -1,6 +1,6 @@
 """`hearth check`: tries what `hearth run` needs, and says the remedy for what does not work.
 
-Owns the questions and the table. Promises: nothing is sent into any room, and no session is left
+Owns the questions. Promises: nothing is sent into any room, and no session is left
 behind (where there is none yet, one is made to try the password and ended at once). Each question
 has a deadline and stands for itself: one that fails does not hide the others. Safe beside a
 running `hearth run`, whose model it asks instead of loading a second one.
@@ -10,75 +10,47 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import shutil
 import stat
 import tempfile
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+import models.bundled
 from bridge.app import bots_of, locked, opened
-from bridge.console import printable
-from bridge.credentials import MATRIX_ACCESS_TOKEN, MATRIX_PASSWORD, MODEL_API_KEY
+from bridge.credentials import MATRIX_ACCESS_TOKEN, MATRIX_PASSWORD, MODEL_API_KEY, SPEECH_API_KEY
+from bridge.ears import SOCKET as SPEECH_SOCKET
+from bridge.ears import listening
 from bridge.journal import Journal
 from bridge.matrix.identity import is_signed_by
 from bridge.platform import Misconfigured
+from bridge.report import Line, State, show, status
 from bridge.settings import load
 from models.client import ChatClient, Deadlines, ModelError, ModelMisconfigured
+from models.hearing import SpeechClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from bridge.settings import MatrixSettings, Settings
+    from bridge.sections import MatrixSettings
+    from bridge.settings import Settings
 
 NETWORK_DEADLINE = 15.0
 MODEL_DEADLINE = 120.0
+SPOKEN = Path(models.bundled.__file__).parent / "voice" / "demo.ogg"
+"""A sentence of two seconds, in English."""
 FREE_AT_LEAST = 200 << 20
 """Bytes on the disk below which it is said: the journal and its log need some to breathe."""
 GGUF = b"GGUF"
 """How such a file starts (ggml, `docs/gguf.md`)."""
-
-
-class State(StrEnum):
-    """What a line of the table says."""
-
-    OK = "ok"
-    NOTE = "note"
-    """Works, but worth knowing."""
-    LATER = "later"
-    """Does not work now, and may without any change of yours."""
-    PROBLEM = "problem"
-
-
-COLOURS = {State.OK: "green", State.NOTE: "yellow", State.LATER: "red", State.PROBLEM: "bold red"}
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One answer: what was looked at, how it is, in words, and what to do where it is not well."""
-
-    name: str
-    state: State
-    found: str
-    remedy: str = ""
-
-
-def status(lines: list[Line]) -> int:
-    """The exit status: 78 if something must be changed, 75 if only time helps, else 0."""
-    states = {line.state for line in lines}
-    if State.PROBLEM in states:
-        return os.EX_CONFIG
-    return os.EX_TEMPFAIL if State.LATER in states else 0
 
 
 async def check(config: Path | None, *, model: bool = True, out: Console | None = None) -> int:
@@ -87,20 +59,6 @@ async def check(config: Path | None, *, model: bool = True, out: Console | None 
     lines = [line async for line in look(config, model=model)]
     show(lines, out)
     return status(lines)
-
-
-def show(lines: list[Line], out: Console) -> None:
-    """Print the lines: a table on a terminal, tab-separated values otherwise."""
-    if not out.is_terminal:
-        for line in lines:
-            said = (line.state, line.name, line.found, line.remedy)
-            out.file.write("\t".join(map(printable, said)).rstrip() + "\n")  # rich would expand the tabs
-        return
-    table = Table("", "what", "how it is", "what to do", box=box.SIMPLE_HEAD)
-    for line in lines:
-        state = f"[{COLOURS[line.state]}]{line.state}[/]"
-        table.add_row(state, *(escape(printable(cell)) for cell in (line.name, line.found, line.remedy)))
-    out.print(table)
 
 
 async def look(config: Path | None, *, model: bool) -> AsyncIterator[Line]:
@@ -127,6 +85,7 @@ async def look(config: Path | None, *, model: bool) -> AsyncIterator[Line]:
     yield await asyncio.to_thread(persona, settings)
     if model:
         yield await _model(settings)
+        yield await _speech(settings)
 
 
 # -- this machine ------------------------------------------------------------------------------------
@@ -171,7 +130,8 @@ def credentials(settings: Settings) -> Line:
         return Line("credentials", State.PROBLEM, f"{path} is open to others", f"chmod 600 {path}")
     try:
         password, token = files.get(MATRIX_PASSWORD), files.get(MATRIX_ACCESS_TOKEN)
-        files.get(MODEL_API_KEY)
+        for key in (MODEL_API_KEY, SPEECH_API_KEY):
+            files.get(key)
     except Misconfigured as error:
         return Line("credentials", State.PROBLEM, error.path, error.remedy)
     if settings.matrix is not None and password is None and token is None:
@@ -425,6 +385,54 @@ async def _model(settings: Settings) -> Line:
     return Line("model", State.OK, found)
 
 
+async def _speech(settings: Settings) -> Line:
+    """Whether the speech model is there and hears words in a sentence that was spoken."""
+    speech = settings.speech
+    if speech.kind == "off":
+        return Line("speech", State.OK, "off: voice messages are left alone")
+    name = settings.speech_name
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hearth-check-"))
+    try:
+        async with asyncio.timeout(MODEL_DEADLINE), _hears(settings, folder) as client:
+            sample = io.BytesIO(await asyncio.to_thread(SPOKEN.read_bytes))
+            signs = client.transcribe(sample, media_type="audio/ogg", language=speech.language)
+            heard = "".join([sign.transcript.text async for sign in signs if sign.transcript])
+    except (ModelMisconfigured, Misconfigured) as error:
+        return Line("speech", State.PROBLEM, error.path, error.remedy)
+    except (ModelError, TimeoutError) as error:
+        words = str(error) or f"no answer within {MODEL_DEADLINE:.0f} s"
+        remote = (
+            "look at that server" if speech.kind == "remote" else "try again; more memory or a smaller model"
+        )
+        return Line("speech", State.LATER, f"{name} does not listen: {words}", remote)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    if not heard:
+        found = f"{name} hears no words in a spoken sentence"
+        return Line("speech", State.NOTE, found, "name another model, or its language")
+    if speech.kind == "bundled":
+        remedy = "set speech.model to the folder of a Whisper model"
+        return Line("speech", State.NOTE, f"{name} listens; it is the small one that ships", remedy)
+    return Line("speech", State.OK, f"{name} listens")
+
+
+@contextlib.asynccontextmanager
+async def _hears(settings: Settings, folder: Path) -> AsyncGenerator[SpeechClient]:
+    """The speech model of a running `hearth run`, or one of our own for a moment."""
+    theirs = settings.data / SPEECH_SOCKET
+    if await asyncio.to_thread(_is_running, settings.data) and await asyncio.to_thread(theirs.exists):
+        client = SpeechClient(settings.speech_name, socket=theirs)
+        try:
+            yield client
+        finally:
+            await client.close()
+        return
+    async with listening(settings, folder) as (client, host):
+        if host is not None:
+            await host.ready(MODEL_DEADLINE)
+        yield client
+
+
 def model_file(path: Path) -> Line | None:
     """What is wrong with a model's file as a file; None if nothing is."""
     try:
@@ -452,7 +460,7 @@ async def _client(settings: Settings, name: str) -> AsyncGenerator[ChatClient]:
     folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="hearth-check-")
     try:
         elsewhere = {"data_dir": Path(folder), "credentials_dir": settings.credentials().write}
-        async with opened(settings.model_copy(update=elsewhere)) as house:
+        async with opened(settings.model_copy(update=elsewhere), hears=False) as house:
             if house.host is not None:
                 await house.host.ready(MODEL_DEADLINE)
             yield house.model

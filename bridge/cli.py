@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,9 @@ def main(ctx: click.Context, config: Path | None, *, verbose: bool) -> None:
     \b
     See it work, in a minute, without any account:
       hearth demo
-    Talk to it in this terminal:
+    Talk to it in this terminal, or have it write down a recording:
       hearth chat "Who are you?"
+      hearth transcribe meeting.mp3
     Run it:
       hearth check        what works, and the remedy for what does not
       hearth run          until Ctrl-C or SIGTERM
@@ -121,11 +123,13 @@ def _log_little(ctx: click.Context) -> None:
         logs.silence()
 
 
-def _run(work: Coroutine[Any, Any, int]) -> int:
+def _run(work: Coroutine[Any, Any, int], stopped: str = "") -> int:
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        click.echo(err=True)  # after the terminal's ^C
+        if stopped and sys.stderr.isatty():
+            click.echo(err=True)
+        click.echo(stopped, err=True)  # after the terminal's ^C
         return 130  # as shells say it: 128 + SIGINT
 
 
@@ -168,7 +172,7 @@ def run(ctx: click.Context) -> None:
 
 
 @main.command()
-@click.option("--no-model", is_flag=True, help="Leave the model out: loading a large one takes a while.")
+@click.option("--no-model", is_flag=True, help="Leave the models out: loading a large one takes a while.")
 @click.pass_context
 def check(ctx: click.Context, *, no_model: bool) -> None:
     """Try everything that `hearth run` needs and say the remedy for what does not work.
@@ -206,6 +210,83 @@ def chat(ctx: click.Context, question: str | None) -> None:
     from bridge.talk import talk  # noqa: PLC0415
 
     ctx.exit(_run(talk(settings, question)))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-f",
+    "--format",
+    "forms",
+    type=click.Choice(["txt", "md", "srt", "vtt", "json"]),
+    multiple=True,
+    default=("txt",),
+    show_default=True,
+    help="What to write; may be given more than once.",
+)
+@click.option(
+    "--language", help='What is spoken, as in "de".  [default: that of the settings, else detected]'
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write there.  [default: beside each file]",
+)
+@click.option("--words", is_flag=True, help="Also the times of single words, in json.")
+@click.option("--model", help="Folder of a Whisper model (CTranslate2).  [default: that of the settings]")
+@click.option("--force", is_flag=True, help="Write anew what is already written.")
+@click.pass_context
+def transcribe(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    forms: tuple[str, ...],
+    language: str | None,
+    output_dir: Path | None,
+    model: str | None,
+    *,
+    words: bool,
+    force: bool,
+) -> None:
+    """Write down what is said in FILES: recordings, videos, whole folders of them.
+
+    Needs no server and no settings, and nothing leaves this machine unless the settings name a speech
+    server elsewhere. meeting.mp3 becomes meeting.mp3.txt. What is already written is left alone. Ctrl-C
+    stops; the same command then goes on where it stopped.
+
+    \b
+    hearth transcribe meeting.mp3
+    hearth transcribe --format md --format srt --language de meeting.mp3
+    hearth transcribe --model ./whisper-small-int8 --output-dir texts recordings/
+    """
+    settings = _settings(ctx)
+    from pydantic import ValidationError  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    from bridge.sections import SpeechSettings  # noqa: PLC0415
+    from bridge.transcribe import Options  # noqa: PLC0415
+    from bridge.transcribe import transcribe as listen  # noqa: PLC0415
+
+    said: dict[str, object] = {}
+    if model is not None:
+        named = model if model in {"bundled", "echo"} else str(Path(model).expanduser().absolute())
+        said = {"model": named, "base_url": None, "name": None}
+    if language is not None:
+        said["language"] = language
+    try:
+        speech = SpeechSettings(**settings.speech.model_dump() | said)
+    except ValidationError as error:
+        raise click.UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+    if not _verbose(ctx):
+        logs.silence()
+    options = Options(forms=tuple(dict.fromkeys(forms)), words=words, force=force, folder=output_dir)
+    work = listen(
+        settings.model_copy(update={"speech": speech}),
+        files,
+        options,
+        out=Console(highlight=False),
+        notes=Console(stderr=True, highlight=False),
+    )
+    ctx.exit(_run(work, stopped="hearth: stopped; the same command goes on where it stopped"))
 
 
 # -- turns -----------------------------------------------------------------------------------------
@@ -284,30 +365,40 @@ def turns_retry(ctx: click.Context, turn: int) -> None:
 
 @main.group()
 def models() -> None:
-    """The local language model."""
+    """The local models: the one that answers, and the one that listens."""
 
 
 @models.command(
     "serve", context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 )
+@click.option("--speech", is_flag=True, help="Serve the model that listens, not the one that answers.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def models_serve(ctx: click.Context, options: tuple[str, ...]) -> None:
-    """Serve the model of the settings with the OpenAI HTTP API, as a process of its own.
+def models_serve(ctx: click.Context, options: tuple[str, ...], *, speech: bool) -> None:
+    """Serve a model of the settings with the OpenAI HTTP API, as a process of its own.
 
-    `hearth run` starts one by itself; this is for a unit of its own with no network and no
-    secrets. OPTIONS are those of `python -m models.server --help`.
+    `hearth run` starts them by itself; this is for units of their own with no network and no
+    secrets. OPTIONS are those of `python -m models.server --help`, with --speech of `models.speech`.
 
     \b
     hearth models serve --socket /run/hearth/chat.sock
     hearth models serve --port 8100 --model ./some.gguf
+    hearth models serve --speech --socket /run/hearth/speech.sock
     """
     settings = _settings(ctx)
     arguments = list(options)
     if not any(option.partition("=")[0] == "--model" for option in arguments):
-        if settings.model.kind == "remote":
-            raise Misconfigured("model.base_url", "the model is on another server; serve it there")
-        arguments += ["--model", str(settings.model_path or settings.model.path)]
+        section, kind = ("speech", settings.speech.kind) if speech else ("model", settings.model.kind)
+        if kind == "remote":
+            raise Misconfigured(f"{section}.base_url", "the model is on another server; serve it there")
+        if kind == "off":
+            raise Misconfigured("speech.model", 'is "off"; name a model, or serve none')
+        ours = settings.speech_path or settings.speech.model if speech else None
+        arguments += ["--model", str(ours or settings.model_path or settings.model.path)]
+    if speech:
+        from models.speech import main as listen  # noqa: PLC0415
+
+        ctx.exit(listen(arguments))
     from models.server import main as serve  # noqa: PLC0415
 
     ctx.exit(serve(arguments))

@@ -25,7 +25,8 @@ MATRIX_PASSWORD = "matrix-password"  # noqa: S105 - the name of a file
 MATRIX_ACCESS_TOKEN = "matrix-access-token"  # noqa: S105 - the name of a file
 MATRIX_PICKLE_KEY = "matrix-pickle-key"
 MODEL_API_KEY = "model-api-key"
-KNOWN = (MATRIX_PASSWORD, MATRIX_ACCESS_TOKEN, MATRIX_PICKLE_KEY, MODEL_API_KEY)
+SPEECH_API_KEY = "speech-api-key"
+KNOWN = (MATRIX_PASSWORD, MATRIX_ACCESS_TOKEN, MATRIX_PICKLE_KEY, MODEL_API_KEY, SPEECH_API_KEY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """The settings: one TOML file, overridden by the environment, with secrets in credential files.
 
-Owns every setting, its default and what it means (`docs/settings.md` is held to this file by a
-test). Promises that what is accepted here is usable: unknown keys are refused with a guess,
-addresses, durations and sizes are read once and checked, relative paths are relative to the
-settings file. Refuses with `Misconfigured`, one line: where, and what to do. Holds no secret:
+Owns where settings come from and what follows from them; the tables and what they mean are in
+`bridge.sections` (`docs/settings.md` is held to both by a test). Promises that what is accepted here
+is usable: unknown keys are refused with a guess, relative paths are relative to the settings file.
+Refuses with `Misconfigured`, one line: where, and what to do. Holds no secret:
 those are read by `bridge.credentials` from files, never from this file or the environment.
 """
 
@@ -11,28 +11,28 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-import models
 from bridge.credentials import CredentialFiles
 from bridge.platform import Misconfigured
-from policies.room import ANYONE, RoomPolicy
+from bridge.sections import (
+    ECHO,
+    ChatSettings,
+    DeliverySettings,
+    LimitSettings,
+    MatrixSettings,
+    ModelSettings,
+    PolicySettings,
+    Section,
+    SpeechSettings,
+)
+from models.bundled import MODEL_PATH, SPEECH_PATH
+from policies.room import RoomPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,191 +40,6 @@ if TYPE_CHECKING:
 DEFAULT_FILE = Path("hearth.toml")
 CONFIG_VARIABLE = "HEARTH_CONFIG"
 PREFIX = "HEARTH_"
-BUNDLED_MODEL = Path(models.__file__).parent / "bundled" / "hearth-small.gguf"
-ECHO = "echo"
-"""As `model.path`: the deterministic double of a model, for tests and for looking at the plumbing."""
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_USER = re.compile(r"@[^:\s]+:[^\s@]+")
-_SERVER = re.compile(r"[A-Za-z0-9.\-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?")
-
-
-def _duration(value: object) -> object:
-    """`"1h"`, `"30m"`, `"90s"`, `"2d"` or a number of seconds."""
-    if isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
-    if isinstance(value, bool) or match is None:
-        raise ValueError('write a duration, as in "1h", "30m" or a number of seconds')
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
-
-
-def _size(value: object) -> object:
-    """`"4GB"`, `"512MB"` or a number of bytes; units are powers of 1024."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", str(value).strip().lower())
-    if isinstance(value, bool) or match is None:
-        raise ValueError('write a size, as in "4GB", "512MB" or a number of bytes')
-    return int(float(match[1]) * _SIZES[match[2]])
-
-
-def _user(value: object) -> object:
-    if not isinstance(value, str) or _USER.fullmatch(value) is None:
-        raise ValueError('write a full address, as in "@hearth:example.org"')
-    return value
-
-
-def _who(value: object) -> object:
-    if not isinstance(value, str) or not (
-        value == ANYONE or _USER.fullmatch(value) or _SERVER.fullmatch(value)
-    ):
-        raise ValueError('write an address ("@ada:example.org"), a server ("example.org") or "*"')
-    return value
-
-
-def _url(value: object) -> object:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise ValueError('write an address with its scheme, as in "https://matrix.example.org"')
-    return str(value).rstrip("/")
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
-User = Annotated[str, BeforeValidator(_user)]
-Who = Annotated[str, BeforeValidator(_who)]
-Url = Annotated[str, BeforeValidator(_url)]
-ZERO = timedelta(0)
-
-
-class Section(BaseModel):
-    """One table of the file: frozen, and closed to keys that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class MatrixSettings(Section):
-    """The account on Matrix."""
-
-    homeserver: Url = Field(description="Address of the homeserver's client API.")
-    user: User = Field(description="Full address of the bot's account.")
-    device_name: str = Field(
-        default="Hearth", description="Name of the bot's session, as other people see it."
-    )
-    max_age: Duration = Field(
-        default=timedelta(hours=1),
-        gt=ZERO,
-        description="A question older than this when it reaches us is settled as expired, not answered.",
-    )
-    allow: tuple[Who, ...] = Field(
-        default=(),
-        description=(
-            'Who may invite the bot and ask it: addresses, whole servers, or `"*"` for everybody. '
-            "Empty: nobody."
-        ),
-    )
-    bots: tuple[User, ...] = Field(
-        default=(), description="Addresses of other bots: read as context, never answered."
-    )
-
-
-class ModelSettings(Section):
-    """The language model. With neither `path` nor `base_url` the small bundled one answers."""
-
-    path: str | None = Field(
-        default=None, description='A GGUF file of your own, or `"echo"` for the test double that repeats.'
-    )
-    base_url: Url | None = Field(
-        default=None, description="A model server elsewhere that speaks the OpenAI API, `/v1` included."
-    )
-    name: str | None = Field(default=None, description="The model's name on that server.")
-    context: int = Field(
-        default=4096, ge=256, description="Tokens of prompt and answer together; at most what the model can."
-    )
-    threads: int | None = Field(
-        default=None, ge=1, description="Threads of the local model. Unset: all cores but one."
-    )
-    memory_limit: Size | None = Field(
-        default=None,
-        description="Memory of the local model's process beyond its mapped weights. Unset: no limit.",
-    )
-    deadline: Duration = Field(
-        default=timedelta(minutes=2),
-        gt=ZERO,
-        description="Time for one answer, waiting in the queue included.",
-    )
-    max_tokens: int = Field(default=512, ge=1, description="Length of one answer at most, in tokens.")
-    echo_delay: float = Field(
-        default=0.0, ge=0.0, description='With `path = "echo"`: seconds that the double takes for each word.'
-    )
-
-    @model_validator(mode="after")
-    def _one_model(self) -> ModelSettings:
-        if self.path is not None and self.base_url is not None:
-            raise ValueError("path and base_url name two models; keep one of them")
-        if self.base_url is not None and not self.name:
-            raise ValueError("base_url needs name: which of that server's models to ask")
-        if self.base_url is None and self.name is not None:
-            raise ValueError("name belongs to base_url; a file is named by path")
-        return self
-
-    @property
-    def kind(self) -> Literal["bundled", "echo", "file", "remote"]:
-        """Which of the four ways to a model these settings choose."""
-        if self.base_url is not None:
-            return "remote"
-        if self.path is None:
-            return "bundled"
-        return "echo" if self.path == ECHO else "file"
-
-
-class PolicySettings(Section):
-    """What every room allows until rooms decide for themselves."""
-
-    askers: tuple[Who, ...] | None = Field(
-        default=None, description="Who may ask. Unset: the same people and servers as `matrix.allow`."
-    )
-    per_person_day: int | None = Field(
-        default=None,
-        ge=0,
-        description="Questions answered to one person in 24 hours at most. Unset: no limit.",
-    )
-    per_place_day: int | None = Field(
-        default=None, ge=0, description="Questions answered in one room in 24 hours at most. Unset: no limit."
-    )
-
-
-class ChatSettings(Section):
-    """How the bot talks."""
-
-    persona: str = Field(
-        default="family",
-        description='How it speaks: `"family"`, `"city"`, `"plain"`, or a TOML file of your own.',
-    )
-    context_messages: int = Field(
-        default=20,
-        ge=0,
-        le=500,
-        description="How many earlier messages of the room it reads with a question.",
-    )
-
-
-class DeliverySettings(Section):
-    """What people see while an answer is on its way."""
-
-    streaming: bool = Field(default=True, description="Show long answers while they are written, by edits.")
-    receipts: bool = Field(
-        default=True, description="Send read receipts; an answer within a quarter of a second needs none."
-    )
-    typing: bool = Field(default=True, description="Show that it is typing.")
-
-
-class LimitSettings(Section):
-    """Bounds on what runs at once."""
-
-    concurrent_turns: int = Field(
-        default=4, ge=1, le=256, description="Questions worked on at the same time."
-    )
 
 
 class Settings(BaseSettings):
@@ -254,6 +69,7 @@ class Settings(BaseSettings):
     )
     matrix: MatrixSettings | None = Field(default=None, description="The account on Matrix.")
     model: ModelSettings = Field(default=ModelSettings(), description="The language model.")
+    speech: SpeechSettings = Field(default=SpeechSettings(), description="The speech model.")
     policy: PolicySettings = Field(default=PolicySettings(), description="What every room allows.")
     chat: ChatSettings = Field(default=ChatSettings(), description="How the bot talks.")
     delivery: DeliverySettings = Field(default=DeliverySettings(), description="What people see meanwhile.")
@@ -299,11 +115,29 @@ class Settings(BaseSettings):
     def model_path(self) -> Path | None:
         """The GGUF file to load, absolute; None for the echo double and for a remote model."""
         if self.model.kind == "bundled":
-            return BUNDLED_MODEL
+            return MODEL_PATH
         if self.model.kind == "file":
             assert self.model.path is not None
             return self._resolve(Path(self.model.path))
         return None
+
+    @property
+    def speech_path(self) -> Path | None:
+        """The folder of the speech model, absolute; None where there is none of ours to load."""
+        if self.speech.kind == "bundled":
+            return SPEECH_PATH
+        return self._resolve(Path(self.speech.model)) if self.speech.kind == "folder" else None
+
+    @property
+    def speech_name(self) -> str:
+        """What the speech model is called; `""` where voice is off."""
+        match self.speech.kind:
+            case "off":
+                return ""
+            case "remote":
+                return self.speech.name or ""
+        path = self.speech_path
+        return ECHO if path is None else path.name
 
     @property
     def persona_path(self) -> Path | None:
@@ -322,6 +156,7 @@ class Settings(BaseSettings):
             askers=frozenset(askers),
             per_person_day=self.policy.per_person_day,
             per_place_day=self.policy.per_place_day,
+            voice=self.policy.voice,
         )
 
     def credentials(self, environ: Mapping[str, str] | None = None) -> CredentialFiles:

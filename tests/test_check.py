@@ -17,9 +17,10 @@ from aiohttp import web
 from rich.console import Console
 
 from bridge.app import locked
-from bridge.check import Line, State, check, data_folder, look, model_file, show, status
+from bridge.check import check, data_folder, look, model_file
 from bridge.credentials import MATRIX_ACCESS_TOKEN, MATRIX_PASSWORD
 from bridge.homeserver import Homeserver
+from bridge.report import Line, State, show, status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -192,6 +193,33 @@ async def test_a_model_that_answers_is_fine() -> None:
     line = (await _lines(model=True))["model"]
     assert (line.state, line.found) == (State.OK, "echo answers, 1024 tokens of context")
     assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "state", "found", "remedy"),
+    [
+        ("echo", State.OK, "echo listens", ""),
+        ("off", State.OK, "off", ""),
+        ("nowhere", State.PROBLEM, "nowhere", "name the folder of a Whisper model"),
+    ],
+)
+async def test_the_speech_model_is_heard_through(model: str, state: State, found: str, remedy: str) -> None:
+    """A speech model listens to a sound; one that is off is said to be, one that is none has a remedy."""
+    _settings(f'[model]\npath = "echo"\n[speech]\nmodel = "{model}"')
+    line = (await _lines(model=True))["speech"]
+    assert line.state is state
+    assert found in line.found
+    assert remedy in line.remedy
+
+
+async def test_a_speech_server_that_is_down_may_come_back() -> None:
+    """A remote speech model that does not answer is for later, with where to look."""
+    _settings(
+        f'[model]\npath = "echo"\n[speech]\nbase_url = "http://127.0.0.1:{_closed_port()}/v1"\nname = "m"'
+    )
+    line = (await _lines(model=True))["speech"]
+    assert line.state is State.LATER
+    assert "server" in line.remedy
 
 
 async def test_a_model_server_that_is_down_may_come_back() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -260,12 +261,28 @@ def test_a_model_on_another_server_is_not_served_here() -> None:
     assert "serve it there" in done.stderr
 
 
-def test_models_serve_serves_the_model_of_the_settings(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ('[speech]\nbase_url = "http://x/v1"\nname = "m"', "speech.base_url: .*serve it there"),
+        ('[speech]\nmodel = "off"', "speech.model: .*name a model"),
+    ],
+)
+def test_a_speech_model_that_is_not_ours_is_not_served(settings: str, remedy: str) -> None:
+    """`models serve --speech` says which setting stands against it."""
+    Path("hearth.toml").write_text(settings)
+    done = _inside("models", "serve", "--speech", "--socket", "s")
+    assert done.exit_code == 78
+    assert re.search(remedy, done.stderr)
+
+
+@pytest.mark.parametrize("flags", [[], ["--speech"]])
+def test_models_serve_serves_the_model_of_the_settings(tmp_path: Path, flags: list[str]) -> None:
     """A process of its own answers on the socket with the settings' model, until it is told to stop."""
-    _settings()
+    _settings('[speech]\nmodel = "echo"')
     socket = tmp_path / "s"
     with subprocess.Popen(
-        [sys.executable, "-m", "bridge", "models", "serve", "--socket", str(socket)],
+        [sys.executable, "-m", "bridge", "models", "serve", *flags, "--socket", str(socket)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as process:

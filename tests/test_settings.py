@@ -15,7 +15,9 @@ from pydantic import SecretStr, ValidationError
 
 from bridge.credentials import MATRIX_PASSWORD, MATRIX_PICKLE_KEY, CredentialFiles
 from bridge.platform import Misconfigured
-from bridge.settings import BUNDLED_MODEL, DEFAULT_FILE, Settings, load, names
+from bridge.settings import DEFAULT_FILE, Settings, load, names
+from models.bundled import MODEL_PATH
+from policies.room import Voice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +51,7 @@ def test_without_a_file_the_defaults_stand_and_matrix_is_asked_for() -> None:
     """No file is needed to chat; what runs on Matrix says what to write and where."""
     settings = load()
     assert settings.source is None
-    assert settings.model_path == BUNDLED_MODEL
+    assert settings.model_path == MODEL_PATH
     assert settings.room_policy.askers == frozenset()
     with pytest.raises(Misconfigured, match=r"hearth.toml: .*\[matrix\]"):
         settings.need_matrix()
@@ -132,6 +134,36 @@ def test_settings_choose_exactly_one_model(text: str, kind: str) -> None:
     assert (settings.model_path is not None) == (kind in {"bundled", "file"})
 
 
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("", "bundled", "hearth-ear"),
+        ('[speech]\nmodel = "echo"', "echo", "echo"),
+        ('[speech]\nmodel = "off"', "off", ""),
+        ('[speech]\nmodel = "whisper-small.en"', "folder", "whisper-small.en"),
+        ('[speech]\nbase_url = "http://x/v1"\nname = "m"', "remote", "m"),
+    ],
+)
+def test_settings_choose_at_most_one_speech_model(text: str, kind: str, name: str) -> None:
+    """It is the bundled one, the echo, a folder, a server, or none; only folders have a path."""
+    settings = _load(text)
+    assert (settings.speech.kind, settings.speech_name) == (kind, name)
+    assert (settings.speech_path is not None) == (kind in {"bundled", "folder"})
+
+
+def test_a_speech_server_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The defaults of a table do not count as a second choice beside a variable."""
+    monkeypatch.setenv("HEARTH_SPEECH__BASE_URL", "http://x/v1")
+    monkeypatch.setenv("HEARTH_SPEECH__NAME", "m")
+    assert _load('[speech]\nlanguage = "de"').speech.kind == "remote"
+
+
+def test_voice_is_listened_to_when_asked_unless_said_otherwise() -> None:
+    """The policy of every room has what the settings say of voice."""
+    assert load().room_policy.voice is Voice.ASKED
+    assert _load('[policy]\nvoice = "all"').room_policy.voice is Voice.ALL
+
+
 def test_askers_are_those_who_may_invite_unless_said_otherwise() -> None:
     """`policy.askers` defaults to `matrix.allow`, and an empty list of its own stays empty."""
     assert _load(MATRIX + 'allow = ["example.org"]').room_policy.admits("@ada:example.org")
@@ -159,6 +191,16 @@ def test_askers_are_those_who_may_invite_unless_said_otherwise() -> None:
         ('[model]\npath = "a"\nbase_url = "http://x"\nname = "m"', "model", "keep one"),
         ('[model]\nbase_url = "http://x"', "model", "needs name"),
         ('[model]\nname = "m"', "model", "belongs to base_url"),
+        ('[speech]\nmodel = "a"\nbase_url = "http://x"\nname = "m"', "speech", "keep one"),
+        ('[speech]\nbase_url = "http://x"', "speech", "needs name"),
+        ('[speech]\nname = "m"', "speech", "belongs to base_url"),
+        ('[speech]\nmodel = ""', "speech", 'write "off"'),
+        ('[speech]\nlanguage = "German"', "speech.language", "as its code"),
+        ('[speech]\nlangage = "de"', "speech.langage", "did you mean language?"),
+        ("[speech]\nmax_minutes = 0", "speech.max_minutes", "greater than"),
+        ('[policy]\nvoice = "loud"', "policy.voice", "'off', 'asked', 'named' or 'all'"),
+        (MATRIX + f'max_age = "{"9" * 400}"', "matrix.max_age", "write less"),
+        (f'[model]\nmemory_limit = "{"9" * 400}"', "model.memory_limit", "write less"),
         ("retention_days = 0", "retention_days", "greater than"),
         ("[matrix", "hearth.toml", "not valid TOML"),
     ],

@@ -1,0 +1,285 @@
+"""The tables of the settings file: their keys, what each means and how its value is written.
+
+Owns every setting that stands in a table; `bridge.settings` reads them. Promises that what is accepted
+here is usable: addresses, durations and sizes are read once and checked.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from policies.room import ANYONE, Voice
+
+BUNDLED = "bundled"
+ECHO = "echo"
+"""As `model.path` or `speech.model`: a deterministic double, for tests and for looking at the plumbing."""
+OFF = "off"
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_USER = re.compile(r"@[^:\s]+:[^\s@]+")
+_LANGUAGE = re.compile(r"([a-z]{2,3})?")
+_SERVER = re.compile(r"[A-Za-z0-9.\-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?")
+
+
+def _duration(value: object) -> object:
+    """`"1h"`, `"30m"`, `"90s"`, `"2d"` or a number of seconds."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
+    if isinstance(value, bool) or match is None:
+        raise ValueError('write a duration, as in "1h", "30m" or a number of seconds')
+    try:
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+    except OverflowError:
+        raise ValueError("is longer than time goes on; write less") from None
+
+
+def _size(value: object) -> object:
+    """`"4GB"`, `"512MB"` or a number of bytes; units are powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", str(value).strip().lower())
+    if isinstance(value, bool) or match is None:
+        raise ValueError('write a size, as in "4GB", "512MB" or a number of bytes')
+    try:
+        return int(float(match[1]) * _SIZES[match[2]])
+    except OverflowError:
+        raise ValueError("is larger than any disk; write less") from None
+
+
+def _user(value: object) -> object:
+    if not isinstance(value, str) or _USER.fullmatch(value) is None:
+        raise ValueError('write a full address, as in "@hearth:example.org"')
+    return value
+
+
+def _who(value: object) -> object:
+    if not isinstance(value, str) or not (
+        value == ANYONE or _USER.fullmatch(value) or _SERVER.fullmatch(value)
+    ):
+        raise ValueError('write an address ("@ada:example.org"), a server ("example.org") or "*"')
+    return value
+
+
+def _url(value: object) -> object:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ValueError('write an address with its scheme, as in "https://matrix.example.org"')
+    return str(value).rstrip("/")
+
+
+def _language(value: object) -> object:
+    if not isinstance(value, str) or _LANGUAGE.fullmatch(value) is None:
+        raise ValueError('write a language as its code, as in "de", or "" to detect it')
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+User = Annotated[str, BeforeValidator(_user)]
+Who = Annotated[str, BeforeValidator(_who)]
+Url = Annotated[str, BeforeValidator(_url)]
+Language = Annotated[str, BeforeValidator(_language)]
+ZERO = timedelta(0)
+
+
+class Section(BaseModel):
+    """One table of the file: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class MatrixSettings(Section):
+    """The account on Matrix."""
+
+    homeserver: Url = Field(description="Address of the homeserver's client API.")
+    user: User = Field(description="Full address of the bot's account.")
+    device_name: str = Field(
+        default="Hearth", description="Name of the bot's session, as other people see it."
+    )
+    max_age: Duration = Field(
+        default=timedelta(hours=1),
+        gt=ZERO,
+        description="A question older than this when it reaches us is settled as expired, not answered.",
+    )
+    allow: tuple[Who, ...] = Field(
+        default=(),
+        description=(
+            'Who may invite the bot and ask it: addresses, whole servers, or `"*"` for everybody. '
+            "Empty: nobody."
+        ),
+    )
+    bots: tuple[User, ...] = Field(
+        default=(), description="Addresses of other bots: read as context, never answered."
+    )
+
+
+class ModelSettings(Section):
+    """The language model. With neither `path` nor `base_url` the small bundled one answers."""
+
+    path: str | None = Field(
+        default=None, description='A GGUF file of your own, or `"echo"` for the test double that repeats.'
+    )
+    base_url: Url | None = Field(
+        default=None, description="A model server elsewhere that speaks the OpenAI API, `/v1` included."
+    )
+    name: str | None = Field(default=None, description="The model's name on that server.")
+    context: int = Field(
+        default=4096, ge=256, description="Tokens of prompt and answer together; at most what the model can."
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Threads of the local model. Unset: all cores but those of speech, or but one.",
+    )
+    memory_limit: Size | None = Field(
+        default=None,
+        description="Memory of the local model's process beyond its mapped weights. Unset: no limit.",
+    )
+    deadline: Duration = Field(
+        default=timedelta(minutes=2),
+        gt=ZERO,
+        description="Time for one answer, waiting in the queue included.",
+    )
+    max_tokens: int = Field(default=512, ge=1, description="Length of one answer at most, in tokens.")
+    echo_delay: float = Field(
+        default=0.0, ge=0.0, description='With `path = "echo"`: seconds that the double takes for each word.'
+    )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> ModelSettings:
+        if self.path is not None and self.base_url is not None:
+            raise ValueError("path and base_url name two models; keep one of them")
+        if self.base_url is not None and not self.name:
+            raise ValueError("base_url needs name: which of that server's models to ask")
+        if self.base_url is None and self.name is not None:
+            raise ValueError("name belongs to base_url; a file is named by path")
+        return self
+
+    @property
+    def kind(self) -> Literal["bundled", "echo", "file", "remote"]:
+        """Which of the four ways to a model these settings choose."""
+        if self.base_url is not None:
+            return "remote"
+        if self.path is None:
+            return "bundled"
+        return "echo" if self.path == ECHO else "file"
+
+
+class SpeechSettings(Section):
+    """The speech model. Unless another is named, the small bundled one listens."""
+
+    model: str = Field(
+        default=BUNDLED,
+        description=(
+            '`"bundled"`, the folder of a Whisper model of your own (CTranslate2), `"echo"` for the test '
+            'double, or `"off"`.'
+        ),
+    )
+    base_url: Url | None = Field(
+        default=None, description="A speech server elsewhere that speaks the OpenAI API, `/v1` included."
+    )
+    name: str | None = Field(default=None, description="The speech model's name on that server.")
+    language: Language = Field(
+        default="",
+        description='What is spoken, as in `"de"`. Empty: detected, passage by passage where it changes.',
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="Threads of the local speech model. Unset: a quarter of the cores."
+    )
+    memory_limit: Size | None = Field(
+        default=None, description="Memory of the local speech model's process. Unset: no limit."
+    )
+    max_minutes: int = Field(
+        default=180, ge=1, le=1440, description="A recording longer than this is refused."
+    )
+    max_megabytes: int = Field(
+        default=100, ge=1, le=4096, description="A file larger than this is not fetched."
+    )
+    echo_delay: float = Field(
+        default=0.0,
+        ge=0.0,
+        description='With `model = "echo"`: seconds that the double takes for each segment.',
+    )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> SpeechSettings:
+        if self.base_url is not None and self.model != BUNDLED:
+            raise ValueError("model and base_url name two models; keep one of them")
+        if self.base_url is not None and not self.name:
+            raise ValueError("base_url needs name: which of that server's models to ask")
+        if self.base_url is None and self.name is not None:
+            raise ValueError("name belongs to base_url; a folder is named by model")
+        if not self.model:
+            raise ValueError(f'model is empty; write "{OFF}" to do without')
+        return self
+
+    @property
+    def kind(self) -> Literal["bundled", "echo", "folder", "remote", "off"]:
+        """Which of the ways to a speech model, or none, these settings choose."""
+        if self.base_url is not None:
+            return "remote"
+        match self.model:
+            case "bundled" | "echo" | "off" as word:
+                return word
+        return "folder"
+
+
+class PolicySettings(Section):
+    """What every room allows until rooms decide for themselves."""
+
+    askers: tuple[Who, ...] | None = Field(
+        default=None, description="Who may ask. Unset: the same people and servers as `matrix.allow`."
+    )
+    per_person_day: int | None = Field(
+        default=None,
+        ge=0,
+        description="Questions answered to one person in 24 hours at most. Unset: no limit.",
+    )
+    per_place_day: int | None = Field(
+        default=None, ge=0, description="Questions answered in one room in 24 hours at most. Unset: no limit."
+    )
+    voice: Voice = Field(
+        default=Voice.ASKED,
+        description=(
+            'What is listened to: `"off"` nothing, `"asked"` what is asked for, `"named"` also what '
+            'begins with the bot\'s name, `"all"` every voice message is written down.'
+        ),
+    )
+
+
+class ChatSettings(Section):
+    """How the bot talks."""
+
+    persona: str = Field(
+        default="family",
+        description='How it speaks: `"family"`, `"city"`, `"plain"`, or a TOML file of your own.',
+    )
+    context_messages: int = Field(
+        default=20,
+        ge=0,
+        le=500,
+        description="How many earlier messages of the room it reads with a question.",
+    )
+
+
+class DeliverySettings(Section):
+    """What people see while an answer is on its way."""
+
+    streaming: bool = Field(default=True, description="Show long answers while they are written, by edits.")
+    receipts: bool = Field(
+        default=True, description="Send read receipts; an answer within a quarter of a second needs none."
+    )
+    typing: bool = Field(default=True, description="Show that it is typing.")
+
+
+class LimitSettings(Section):
+    """Bounds on what runs at once."""
+
+    concurrent_turns: int = Field(
+        default=4, ge=1, le=256, description="Questions worked on at the same time."
+    )
