@@ -7,63 +7,98 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bots.commands import CommandName, parse
-from bots.conversation import Keyed, PlaceKind, Redact, Revise, Role, Say, TurnKind
-from bridge.journal import Admission
+from bots.commands import CommandName, is_ear, parse
+from bots.conversation import Keyed, PlaceKind, Redact, Revise, Role, Say, TurnKind, action_key
+from bridge.journal import LONG, Admission
 from bridge.platform import EventKind
 from policies.decide import Code, Deed, Request, Verdict
+from policies.room import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bots.conversation import Message, Turn
+    from bots.conversation import Message, Turn, Upload
     from bridge.journal import Claimed, Known
     from bridge.platform import Event
 
 CHAT = "chat"
 STEWARD = "steward"
+SCRIBE = "scribe"
 STOP = "stop"
+TALK = "\x1ftalk"
+
+OF_THE_SCRIBE = frozenset({CommandName.TRANSCRIBE, CommandName.TRANSCRIPT, CommandName.SUMMARY})
+
+LISTENING = (Voice.NAMED, Voice.ALL)
+
+LONG_SOUND_MS = 60_000
+"""A recording above this is long work, which does not hold up the talk of its room."""
+LONG_SOUND_BYTES = 500_000
+"""About a minute of common formats; counts where the sender announced no duration."""
 
 PROGRESS_EDITS = 11
 """Edits of a draft before the final one; with it, twelve (a message of a thousand edits kills clients)."""
 
 
-def judge(event: Event, known: Known, *, own_id: str, own_name: str) -> Admission:
+def judge(event: Event, known: Known, *, own_id: str, own_name: str, voice: Voice) -> Admission:
     """T1: work for a bot, a control, or context.
 
     A message is ours if the platform says so (mention, direct room), if it replies to what we
     said, or if it is one of our commands. Commands need no mention, because `!why` is a reply to
-    anybody's message; an unknown `!word` is ours only if it is addressed to us.
+    anybody's message; an unknown `!word` is ours only if it is addressed to us. What is spoken is
+    ours too where the place wants all of it listened to (`voice`).
     """
     lane = lane_of(event.place, event.thread)
     if event.kind is EventKind.JOINED:
         # A room that we were in before our first start has been greeted, or does not want to be.
         return Admission() if event.context_only else Admission(STEWARD, lane)
-    if not event.text.strip():
-        return Admission()
     addressed = event.addressed or known.replies_to_us or known.waiting_turn is not None
     command = parse(event.text, own_id=own_id, own_name=own_name)
+    if event.kind is EventKind.REACTION or (command is not None and command.name in OF_THE_SCRIBE):
+        heed = command is not None or (known.about is not None and is_ear(event.text))
+        return _listening(event, known) if heed else Admission()
     if command is not None and command.name == CommandName.STOP:
         return Admission(control=STOP)
     if command is not None and (addressed or command.name != CommandName.UNKNOWN):
         return Admission(STEWARD, lane)
-    return Admission(CHAT, lane) if addressed else Admission()
+    if known.about is not None and known.about.id == event.id and (addressed or voice in LISTENING):
+        return _listening(event, known, unasked=not addressed)
+    return Admission(CHAT, lane) if addressed and event.text.strip() else Admission()
 
 
-def lane_of(place: str, thread: str | None, length: str = "talk") -> str:
-    """Turns of one lane run one after the other; a long work (`long`) does not hold up talk."""
-    return "\x1f".join((place, thread or "", length))
+def _listening(event: Event, known: Known, *, unasked: bool = False) -> Admission:
+    lane = lane_of(event.place, event.thread, long=is_long(known.about))
+    return Admission(SCRIBE, lane, unasked=unasked)
+
+
+def lane_of(place: str, thread: str | None, *, long: bool = False) -> str:
+    """Turns of one lane run one after the other; long work does not hold up talk."""
+    return "\x1f".join((place, thread or "")) + (LONG if long else TALK)
+
+
+def is_long(about: Message | None) -> bool:
+    """Whether listening to a message is long work, by what its sender announced."""
+    sound = None if about is None else next((one for one in about.attachments if one.has_sound), None)
+    if sound is None:
+        return False
+    if sound.duration_ms is not None:
+        return sound.duration_ms > LONG_SOUND_MS
+    return sound.size is None or sound.size > LONG_SOUND_BYTES
+
+
+DEEDS = {CHAT: Deed.ANSWER, SCRIBE: Deed.TRANSCRIBE, STEWARD: Deed.COMMAND}
 
 
 def request_for(claimed: Claimed, *, max_age_ms: int | None) -> Request:
     """What a turn asks of the policy."""
     turn = claimed.turn
     return Request(
-        deed=Deed.COMMAND if turn.bot == STEWARD else Deed.ANSWER,
+        deed=DEEDS[turn.bot],
         asker=turn.asker.id,
         asker_is_bot=turn.asker.is_bot,
         power=turn.asker.power,
         direct=turn.place.kind is PlaceKind.DIRECT,
+        unasked=turn.unasked,
         asked_today=claimed.counters.asked_today,
         place_today=claimed.counters.place_today,
         recent=claimed.counters.recent,
@@ -77,8 +112,13 @@ def needs_no_request(turn: Turn) -> bool:
     return turn.kind in (TurnKind.WELCOME, TurnKind.DEADLINE)
 
 
-def speaks(verdict: Verdict, *, loop_notices: int) -> bool:
-    """Whether a refusal is said aloud: not to bots, not about old questions, and a loop once a minute."""
+def speaks(verdict: Verdict, *, loop_notices: int, unasked: bool = False) -> bool:
+    """Whether a refusal is said aloud: not to bots, not about old questions, and a loop once a minute.
+
+    Nobody asked for what is `unasked`, so nobody is told of its refusal.
+    """
+    if unasked:
+        return False
     match verdict.code:
         case Code.BOT | Code.EXPIRED:
             return False
@@ -91,14 +131,16 @@ def speaks(verdict: Verdict, *, loop_notices: int) -> bool:
 def say(turn: Turn, text: str, *, notice: bool = False) -> Say:
     """The words of a turn, where and to whom they belong.
 
-    In its thread, else as a reply; in a room of many the asker is mentioned, and nobody else.
+    In its thread, else as a reply (to the voice message that it is about, if there is one); in a room
+    of many the asker is mentioned, and nobody else.
     """
     message = turn.message
+    replied_to = turn.about if turn.bot == SCRIBE and turn.about is not None else message
     greeting = turn.kind is TurnKind.WELCOME
     mention = turn.place.kind is PlaceKind.GROUP and not notice and not greeting
     return Say(
         text=text,
-        reply_to=None if greeting else message.id,
+        reply_to=None if greeting else replied_to.id,
         thread=None if greeting else message.thread,
         mentions=(message.sender.id,) if mention else (),
         notice=notice,
@@ -112,11 +154,13 @@ def plan(
     notice: bool = False,
     draft_key: str | None = None,
     said: Sequence[str] = (),
+    files: Sequence[Upload] = (),
 ) -> tuple[Keyed, ...]:
     """The actions of a settled turn.
 
     Without a draft every part is said. With a draft (or, for an edited question, with what was
     `said` before) the common parts are revised, what is more is said, the surplus is taken back.
+    Files come last: each is put on the server, then shown.
     """
     standing = [draft_key] if draft_key is not None else list(said)
     actions: list[Keyed] = []
@@ -132,6 +176,12 @@ def plan(
     actions += [
         Keyed(Redact(key), Role.REDACT, index) for index, key in enumerate(standing) if index >= len(parts)
     ]
+    for index, file in enumerate(files):
+        shown = say(turn, file.name)
+        key = action_key(turn.place.account, turn.place.id, turn.bot, turn.cause, Role.FILE, index)
+        actions.append(Keyed(file, Role.FILE, index))
+        show = Say(file.name, shown.reply_to, shown.thread, upload=key)
+        actions.append(Keyed(show, Role.ANSWER, max(len(parts), len(standing)) + index))
     return tuple(actions)
 
 
@@ -141,6 +191,18 @@ def next_edit(edits: int) -> float:
     1.0 1.3 1.7 2.2 ... 13.8: eleven edits cover about a minute, quick at first, when it matters.
     """
     return float(1.3**edits)
+
+
+def edit_is_due(edits: int, since: float, done: float | None) -> bool:
+    """Whether progress edit number `edits` (from 0) may be made `since` seconds after the last one.
+
+    Where it is known how far the work has come (`done`, 0 to 1), the edits are spread evenly over it.
+    """
+    if edits >= PROGRESS_EDITS:
+        return False
+    if done is None:
+        return since >= next_edit(edits)
+    return since >= 1.0 and done * (PROGRESS_EDITS + 1) >= edits + 1
 
 
 def owner_to_stop(

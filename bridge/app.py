@@ -27,16 +27,18 @@ import structlog
 
 import bots
 from bots.chat import Chat, parse_persona
+from bots.scribe import Scribe
 from bots.steward import Steward
 from bridge.delivery import Delivery
+from bridge.ears import listening
 from bridge.journal import Journal
 from bridge.matrix.platform import MatrixPlatform
 from bridge.platform import Misconfigured
 from bridge.router import Options, Router
 from bridge.schedule import SystemClock, scheduler
-from bridge.tools import House
+from bridge.tools import Ears, House
 from models.client import ChatClient, Deadlines
-from models.host import ModelHost, ServeSpec
+from models.host import ModelHost, ServeSpec, shares
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -145,14 +147,17 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, clock: Clock | None = None) -> AsyncIterator[House]:
-    """The house of `settings`: data folder locked, journal open, model starting."""
+async def opened(
+    settings: Settings, clock: Clock | None = None, *, hears: bool = True
+) -> AsyncIterator[House]:
+    """The house of `settings`: data folder locked, journal open, models starting (speech if it `hears`)."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(stack.enter_context, locked(settings.data))
         journal = await Journal.open(settings.journal_path)
         stack.push_async_callback(journal.close)
-        client, host = await _model(settings, stack)
+        sockets = await asyncio.to_thread(_socket_folder, settings, stack)
+        client, host = await _model(settings, sockets, stack)
         yield House(
             journal=journal,
             clock=clock,
@@ -163,11 +168,14 @@ async def opened(settings: Settings, clock: Clock | None = None) -> AsyncIterato
             model_name=_model_name(settings),
             model_is_bundled=settings.model.kind == "bundled",
             host=host,
+            ears=await _ears(settings, sockets, stack) if hears else None,
             retention_days=settings.retention_days,
         )
 
 
-async def _model(settings: Settings, stack: AsyncExitStack) -> tuple[ChatClient, ModelHost | None]:
+async def _model(
+    settings: Settings, sockets: Path, stack: AsyncExitStack
+) -> tuple[ChatClient, ModelHost | None]:
     """The client of the chat model, and the host of its server where that is ours."""
     deadlines = Deadlines(total=settings.model.deadline.total_seconds())
     if settings.model.kind == "remote":
@@ -183,12 +191,13 @@ async def _model(settings: Settings, stack: AsyncExitStack) -> tuple[ChatClient,
         return client, None
     name = _model_name(settings)
     path = settings.model_path
+    hears = settings.speech.kind in {"bundled", "folder", "echo"}
     spec = ServeSpec(
         model="echo" if path is None else str(path),
-        socket=await asyncio.to_thread(_socket_folder, settings, stack) / "chat.sock",
+        socket=sockets / "chat.sock",
         name=name,
         context=settings.model.context,
-        threads=settings.model.threads or 0,
+        threads=settings.model.threads or (shares(os.cpu_count() or 1)[0] if hears else 0),
         memory=settings.model.memory_limit or 0,
         echo_delay=settings.model.echo_delay,
     )
@@ -198,6 +207,24 @@ async def _model(settings: Settings, stack: AsyncExitStack) -> tuple[ChatClient,
     client = ChatClient(name, socket=spec.socket, deadlines=deadlines, temperature=temperature)
     stack.push_async_callback(client.close)
     return client, host
+
+
+async def _ears(settings: Settings, sockets: Path, stack: AsyncExitStack) -> Ears | None:
+    """The speech model, or None where voice is off. If it cannot work, everything but voice goes on."""
+    speech = settings.speech
+    if speech.kind == "off":
+        return None
+    client, host = await stack.enter_async_context(listening(settings, sockets))
+    return Ears(
+        client=client,
+        name=settings.speech_name,
+        is_bundled=speech.kind == "bundled",
+        max_bytes=speech.max_megabytes << 20,
+        max_seconds=speech.max_minutes * 60.0,
+        language=speech.language,
+        spool=settings.data,
+        host=host,
+    )
 
 
 def _socket_folder(settings: Settings, stack: AsyncExitStack) -> Path:
@@ -230,7 +257,8 @@ def bots_of(settings: Settings) -> dict[str, Bot]:
         max_tokens=min(persona.max_tokens, settings.model.max_tokens),
         context_messages=min(persona.context_messages, settings.chat.context_messages),
     )
-    return {"chat": Chat(persona), "steward": Steward(persona.name, settings.community)}
+    chat = Chat(persona)
+    return {"chat": chat, "scribe": Scribe(chat), "steward": Steward(persona.name, settings.community)}
 
 
 def options_of(settings: Settings, own_name: str) -> Options:

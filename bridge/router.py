@@ -25,6 +25,7 @@ from bots.conversation import Keyed, Role, Say
 from bridge import answer
 from bridge.delivery import backoff
 from bridge.journal import Outcome, Settlement
+from bridge.platform import Retryable
 from bridge.run import Run
 from bridge.schedule import Doorbell
 from models.client import ModelError
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 3
+LISTENING_ATTEMPTS = 2
+"""A sound that crashed the speech model twice is not tried a third time: it may be made for that."""
 UNSETTLED_PAUSE_MS = 5_000
 ALLOWED = Verdict(True, Code.ALLOWED, "hearth.welcome")
 
@@ -54,7 +57,8 @@ class Options:
 
     `at_once` turns run side by side. `draft_after` is how long an answer may take before its
     beginning is shown; `presence_after` before a receipt and typing are; `turn_deadline` before a
-    run counts as failed.
+    run counts as failed, `long_deadline` for work in a `long` lane, of which a quarter of `at_once`
+    (at least one) run side by side.
     """
 
     own_name: str = "Hearth"
@@ -67,6 +71,7 @@ class Options:
     draft_after: float = 1.0
     presence_after: float = 0.25
     turn_deadline: float = 600.0
+    long_deadline: float = 6 * 3600.0
     first_retry: float = 2.0
 
 
@@ -142,7 +147,13 @@ class Router:
 
     async def _admit(self, batch: Batch) -> None:
         def judge(event: Event, known: Known) -> Admission:
-            return answer.judge(event, known, own_id=self._platform.account, own_name=self._options.own_name)
+            return answer.judge(
+                event,
+                known,
+                own_id=self._platform.account,
+                own_name=self._options.own_name,
+                voice=self._house.policy.voice,
+            )
 
         admitted = await self._journal.admit(batch, judge, self._clock.now())
         await self._cancel(admitted.cancelled)
@@ -219,7 +230,11 @@ class Router:
                 free = self._options.at_once - len(self._running)
                 if free > 0:
                     for claimed in await self._journal.claim(
-                        account, now, free, self._options.context_messages
+                        account,
+                        now,
+                        free,
+                        self._options.context_messages,
+                        long_at_once=max(1, self._options.at_once // 4),
                     ):
                         self._start(claimed)
                 due = await self._journal.next_claim(account)
@@ -281,18 +296,21 @@ class Router:
             request = answer.request_for(claimed, max_age_ms=self._options.max_age_ms)
             verdict = decide(self._house.policy, (), request, now)
         if not verdict.allowed:
-            aloud = answer.speaks(verdict, loop_notices=claimed.counters.loop_notices)
+            notices = claimed.counters.loop_notices
+            aloud = answer.speaks(verdict, loop_notices=notices, unasked=turn.unasked)
             words = _refusal_words(verdict) if aloud else ""
             await self._settle(claimed, Outcome.REFUSED, verdict, words, notice=True)
             return
         run = Run(claimed, self._platform, self._delivery, self._options, self._house, self._background)
         try:
-            async with asyncio.timeout(self._options.turn_deadline):
+            async with asyncio.timeout(self._deadline(claimed)):
                 reply = await run.reply(self._bots[turn.bot])
         except TimeoutError:
             await self._fail(claimed, run, wording.Failure.MODEL_TIMEOUT)
         except ModelError as error:
             await self._fail(claimed, run, failure_of(error))
+        except Retryable as error:  # the file that came with the message could not be fetched
+            await self._fail(claimed, run, wording.Failure.FILE_UNREACHABLE, after=error.after)
         except sqlite3.Error:
             raise
         except Exception:
@@ -302,10 +320,18 @@ class Router:
         else:
             await self._answer(claimed, run, verdict, reply)
 
+    def _deadline(self, claimed: Claimed) -> float:
+        return self._options.long_deadline if claimed.long else self._options.turn_deadline
+
     async def _answer(self, claimed: Claimed, run: Run, verdict: Verdict, reply: Reply) -> None:
         parts = self._platform.parts(reply.text) if reply.text.strip() else ()
         actions = answer.plan(
-            claimed.turn, parts, notice=reply.notice, draft_key=run.draft_key, said=claimed.said
+            claimed.turn,
+            parts,
+            notice=reply.notice,
+            draft_key=run.draft_key,
+            said=claimed.said,
+            files=reply.files,
         )
         settlement = Settlement(
             outcome=Outcome.ANSWERED,
@@ -315,6 +341,7 @@ class Router:
             forget=None if reply.forget is None else str(reply.forget),
             wait_until=None if reply.wait is None else reply.wait.until,
             wait_state=None if reply.wait is None else reply.wait.state,
+            heard=reply.heard,
         )
         await self._store(claimed, settlement)
         if reply.forget is not None:
@@ -333,10 +360,12 @@ class Router:
         except (ModelError, sqlite3.Error) as error:
             log.warning("traces_left", place=place, error=str(error))
 
-    async def _fail(self, claimed: Claimed, run: Run, reason: wording.Failure) -> None:
+    async def _fail(
+        self, claimed: Claimed, run: Run, reason: wording.Failure, *, after: float | None = None
+    ) -> None:
         attempts = claimed.attempts + 1
-        if attempts < ATTEMPTS:
-            wait = self._options.first_retry * backoff(2 * claimed.attempts, None, self._rng.random())
+        if attempts < (LISTENING_ATTEMPTS if claimed.turn.bot == answer.SCRIBE else ATTEMPTS):
+            wait = self._options.first_retry * backoff(2 * claimed.attempts, after, self._rng.random())
             log.warning(
                 "turn_retry", turn=claimed.turn.id, reason=str(reason), attempt=attempts, wait=round(wait, 1)
             )
@@ -345,9 +374,8 @@ class Router:
         verdict = Verdict(
             False, Code.FAILED, "hearth.attempts", {"attempts": attempts, "reason": str(reason)}
         )
-        await self._settle(
-            claimed, Outcome.FAILED, verdict, wording.failed(reason), draft_key=run.draft_key, park=True
-        )
+        words = "" if claimed.turn.unasked else wording.failed(reason)
+        await self._settle(claimed, Outcome.FAILED, verdict, words, draft_key=run.draft_key, park=True)
 
     async def _settle(
         self,

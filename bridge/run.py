@@ -75,14 +75,14 @@ class Run:
         turn = self._claimed.turn
         started = self._seconds()
         reply: Reply | None = None
-        async with aclosing(bot.reply(turn, TurnTools(self._house, self._claimed))) as steps:
+        async with aclosing(bot.reply(turn, TurnTools(self._house, self._claimed, self._platform))) as steps:
             async for step in steps:
                 elapsed = self._seconds() - started
                 match step:
                     case Reply():
                         reply = step
-                    case Draft(text) if text.strip() and elapsed >= self._options.draft_after:
-                        await self._show(text)
+                    case Draft(text, done) if text.strip() and elapsed >= self._options.draft_after:
+                        await self._show(text, done)
                     case Waiting(position) if elapsed >= SHOW_QUEUE_AFTER:
                         await self._show(wording.waiting(position))
         if reply is None:
@@ -94,20 +94,21 @@ class Run:
 
     # -- drafts and progress ------------------------------------------------------------------------
 
-    async def _show(self, text: str) -> None:
-        if not self._options.streaming or self._claimed.turn.kind is TurnKind.REVISION:
+    async def _show(self, text: str, done: float | None = None) -> None:
+        turn = self._claimed.turn
+        if not self._options.streaming or turn.kind is TurnKind.REVISION or turn.unasked:
             return  # an edited question: the old answer stands until the new one is whole
         if self.draft_key is None:
-            say = answer.say(self._claimed.turn, self._platform.parts(text)[0])
+            say = answer.say(turn, self._platform.parts(text)[0])
             self.draft_key = await self._journal.draft(
                 self._claimed, Keyed(say, Role.ANSWER), self._platform.device, self._clock.now()
             )
             self._shown_at = self._seconds()
             self._delivery.ring()
             return
-        due = self._seconds() - self._shown_at >= answer.next_edit(self._edits)
+        due = answer.edit_is_due(self._edits, self._seconds() - self._shown_at, done)
         idle = self._progress is None or self._progress.done()
-        if self._edits >= answer.PROGRESS_EDITS or not due or not idle:
+        if not due or not idle:
             return
         remote_id = await self._journal.remote_id(self.draft_key)
         if remote_id is None:
@@ -115,9 +116,9 @@ class Run:
         self._edits += 1
         self._shown_at = self._seconds()
         shown = Ephemeral(
-            place=self._claimed.turn.place.id,
-            event_id=self._claimed.turn.cause,
-            thread=self._claimed.turn.message.thread,
+            place=turn.place.id,
+            event_id=turn.cause,
+            thread=turn.message.thread,
             answer=remote_id,
             text=self._platform.parts(text)[0],
         )
@@ -134,14 +135,16 @@ class Run:
 
     async def _presence(self) -> None:
         turn = self._claimed.turn
-        if turn.kind is TurnKind.WELCOME:
+        if turn.kind is TurnKind.WELCOME or turn.unasked:
             return
         typing = False
         try:
             await self._clock.sleep(self._options.presence_after)
             if self._options.receipts:
                 await self._platform.acknowledge(turn.place.id, turn.message.id, turn.message.thread)
-            while self._options.typing:
+            while (
+                self._options.typing and not self._claimed.long
+            ):  # nobody types for an hour; progress is shown instead
                 typing = True
                 await self._platform.typing(turn.place.id, on=True)
                 await self._clock.sleep(TYPING_EVERY)

@@ -45,7 +45,7 @@ async def _talk(settings: Settings, question: str | None, out: Console) -> int:
     bots = bots_of(settings)
     chat = bots["chat"]
     name = chat.own_name if isinstance(chat, Chat) else "Hearth"
-    async with opened(settings) as house:
+    async with opened(settings, hears=False) as house:
         app = App(house, [console], bots, options_of(settings, name), rng=random.Random())  # noqa: S311 - jitter
         serving = asyncio.create_task(app.serve(stop))
 

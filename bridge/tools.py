@@ -3,28 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from bots.base import Status
+from bots.base import Status, Unfetchable
+from bridge.platform import Broken, Refused
+from models.client import ModelMisconfigured
 from models.host import State
 from policies.decide import decide
+from policies.room import Voice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
+    from pathlib import Path
 
-    from bots.base import Chunk, Decided
+    from bots.base import Chunk, Decided, Heard
+    from bots.conversation import Message
     from bridge.journal import Claimed, Journal
+    from bridge.platform import Platform
     from bridge.schedule import Clock
     from models.client import ChatClient
+    from models.hearing import SpeechClient
     from models.host import ModelHost
     from policies.decide import Request, Verdict
     from policies.room import RoomPolicy
 
 AWAKE_WITHIN = 60.0
 """Seconds that a turn waits for a model that is starting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """The speech model, and how much may be given to it: bytes of a file, seconds of sound."""
+
+    client: SpeechClient
+    name: str
+    is_bundled: bool
+    max_bytes: int
+    max_seconds: float
+    language: str
+    """ISO 639-1, or `""` to detect it."""
+    spool: Path
+    """Folder in which a file lies, without a name, while it is listened to."""
+    host: ModelHost | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model answers now, as far as we know."""
+        return self.host is None or self.host.state is State.READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +72,8 @@ class House:
     retention_days: int
     host: ModelHost | None = None
     """Keeps the local model server; None where the model is served elsewhere."""
+    ears: Ears | None = None
+    """None: voice is off."""
 
     @property
     def model_ready(self) -> bool:
@@ -55,9 +86,7 @@ class House:
         Raises `ModelMisconfigured` if it never will; returns after a minute in any case, and the
         request then fails by itself.
         """
-        if self.host is not None and self.host.state is not State.READY:
-            with suppress(TimeoutError):
-                await self.host.ready(AWAKE_WITHIN)
+        await _awake(self.host)
 
     async def model_can_work(self) -> None:
         """Wait for ever; raises `ModelMisconfigured` once it is clear that the model never will."""
@@ -72,12 +101,19 @@ class House:
         return blake2b(place.encode(), key=self.salt, digest_size=12).hexdigest()
 
 
+async def _awake(host: ModelHost | None) -> None:
+    if host is not None and host.state is not State.READY:
+        with suppress(TimeoutError):
+            await host.ready(AWAKE_WITHIN)
+
+
 class TurnTools:
     """`Tools` for one claimed turn."""
 
-    def __init__(self, house: House, claimed: Claimed) -> None:
+    def __init__(self, house: House, claimed: Claimed, platform: Platform) -> None:
         self._house = house
         self._claimed = claimed
+        self._platform = platform
 
     async def may(self, request: Request) -> Verdict:
         """Ask the policy of this place; who asks is a fact of the turn, whatever the bot says."""
@@ -92,6 +128,44 @@ class TurnTools:
         async with aclosing(self._house.model.chat(messages, max_tokens=max_tokens, cache_key=key)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def hear(self, message: Message, *, hotwords: Sequence[str] = ()) -> AsyncGenerator[Heard]:
+        """Listen to what came with `message`. The file is gone when this ends, however it ends."""
+        ears = self._house.ears
+        if ears is None:
+            raise ModelMisconfigured("speech.model", "voice is off; name a speech model in the settings")
+        sound = next(one for one in message.attachments if one.has_sound)
+        if sound.size is not None and sound.size > ears.max_bytes:
+            raise Unfetchable("too_large")
+        # No name leads to it and the kernel drops it with its last handle, kill -9 included.
+        spool = cast("BinaryIO", await asyncio.to_thread(tempfile.TemporaryFile, dir=ears.spool))
+        try:
+            try:
+                await self._platform.fetch(sound, spool, ears.max_bytes)
+            except Refused:
+                raise Unfetchable("gone") from None
+            except Broken:
+                raise Unfetchable("broken") from None
+            await asyncio.to_thread(spool.seek, 0)
+            await _awake(ears.host)
+            signs = ears.client.transcribe(
+                spool,
+                media_type=sound.media_type,
+                language=ears.language,
+                hotwords=[*hotwords, *self._names()],
+                priority="flex" if self._claimed.long else "priority",
+                cache_key=self._house.fairness_key(self._claimed.turn.place.id),
+                max_seconds=ears.max_seconds,
+            )
+            async with aclosing(signs):
+                async for sign in signs:
+                    yield sign
+        finally:
+            await asyncio.to_thread(spool.close)
+
+    def _names(self) -> list[str]:
+        facts = self._claimed.facts
+        return [name for name in (facts.place.name, *(one.name for one in facts.members)) if name]
 
     async def count_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
         """Tokens of `messages` as a prompt."""
@@ -112,6 +186,7 @@ class TurnTools:
         """How the house is doing."""
         house = self._house
         counts = await house.journal.counts()
+        ears = house.ears
         return Status(
             version=house.version,
             model=house.model_name,
@@ -124,4 +199,8 @@ class TurnTools:
             sealed=counts.sealed,
             retention_days=house.retention_days,
             encrypted=self._claimed.facts.must_encrypt,
+            speech_model="" if ears is None else ears.name,
+            speech_is_bundled=ears is not None and ears.is_bundled,
+            speech_ready=ears is not None and ears.ready,
+            hears_all=ears is not None and house.policy.voice in (Voice.NAMED, Voice.ALL),
         )

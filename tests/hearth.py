@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from models.echo import echo_answer
+from models.echo_ear import echo_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,12 +33,20 @@ _ROOT = Path(__file__).parent.parent
 class Hearth:
     """One household: settings and data in `folder`, the account `user` on the server at `url`.
 
-    `settings` is more TOML, for instance `"[limits]\\nconcurrent_turns = 2"`; `model` goes into
-    its `[model]` table.
+    `settings` is more TOML, for instance `"[limits]\\nconcurrent_turns = 2"`; `model` and `speech`
+    go into the tables of that name.
     """
 
     def __init__(
-        self, folder: Path, url: str, user: str, *, model: str = "", matrix: str = "", settings: str = ""
+        self,
+        folder: Path,
+        url: str,
+        user: str,
+        *,
+        model: str = "",
+        speech: str = "",
+        matrix: str = "",
+        settings: str = "",
     ) -> None:
         self.folder = folder
         self.user = user
@@ -57,6 +66,9 @@ allow = ["*"]
 [model]
 path = "echo"
 {model}
+[speech]
+model = "echo"
+{speech}
 {settings}
 """
         )
@@ -135,6 +147,12 @@ path = "echo"
 def answer_to(name: str, question: str) -> str:
     """What the echo model answers when somebody shown as `name` asks a question of one line."""
     return echo_answer([{"role": "user", "content": f"{name}: {question}"}])
+
+
+def answer_to_voice(name: str, seconds: float) -> str:
+    """What is said to a voice message of so many seconds: what the echo ear heard, then the answer to it."""
+    words = echo_transcript(seconds).text
+    return f"> 🎙 {words}\n\n{answer_to(name, words)}"
 
 
 def judge(said: Iterable[Said], bot: str, expected: Mapping[str, str]) -> list[str]:

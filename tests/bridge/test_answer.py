@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots.conversation import Message, Person, Place, PlaceKind, Redact, Revise, Role, Say, Turn, TurnKind
+from bots.conversation import (
+    Attachment,
+    Keyed,
+    Message,
+    Person,
+    Place,
+    PlaceKind,
+    Redact,
+    Revise,
+    Role,
+    Say,
+    Turn,
+    TurnKind,
+    Upload,
+    action_key,
+)
 from bridge.answer import (
     CHAT,
     PROGRESS_EDITS,
+    SCRIBE,
     STEWARD,
     STOP,
+    edit_is_due,
     judge,
     lane_of,
     needs_no_request,
@@ -26,6 +44,7 @@ from bridge.answer import (
 from bridge.journal import Admission, Claimed, Counters, Known
 from bridge.platform import Event, EventKind, PlaceFacts
 from policies.decide import Code, Deed, Verdict
+from policies.room import Voice
 
 if TYPE_CHECKING:
     from typing import Any
@@ -44,8 +63,15 @@ def event(text: str = "Hello", kind: EventKind = EventKind.MESSAGE, **more: Any)
     return Event("$e", "!r", kind, ADA, 1, text=text, **more)
 
 
-def judged(one: Event, known: Known = NOTHING) -> Admission:
-    return judge(one, known, own_id=OWN, own_name="Hearth")
+def judged(one: Event, known: Known = NOTHING, voice: Voice = Voice.ASKED) -> Admission:
+    return judge(one, known, own_id=OWN, own_name="Hearth", voice=voice)
+
+
+def spoken(seconds: float | None = 9.0, size: int | None = None, event_id: str = "$e") -> Known:
+    """What is known where `event_id` is a voice message, or points at one."""
+    duration = None if seconds is None else int(seconds * 1000)
+    sound = Attachment("mxc", "audio/ogg", size, duration_ms=duration, voice=True)
+    return dataclasses.replace(NOTHING, about=Message(event_id, ADA, "", attachments=(sound,)))
 
 
 # -- plan ------------------------------------------------------------------------------------------
@@ -101,7 +127,69 @@ def test_words_belong_where_they_were_asked_for() -> None:
     assert say(turn(), "a", notice=True) == Say("a", reply_to="$q", notice=True)
 
 
+def test_files_are_uploaded_then_shown() -> None:
+    """Each file is put on the server and then shown by a message that names its key, calling nobody."""
+    files = [Upload("a.srt", "text/plain", "1"), Upload("b.srt", "text/plain", "2")]
+    planned = plan(turn(), ["words"], draft_key="draft", files=files)
+    assert [one.action.kind for one in planned] == ["revise", "upload", "say", "upload", "say"]
+    for number, (put, show) in enumerate(zip(planned[1::2], planned[2::2], strict=True)):
+        assert put == Keyed(files[number], Role.FILE, number)
+        key = action_key(OWN, "!r", "chat", "$q", Role.FILE, number)
+        assert show == Keyed(Say(files[number].name, "$q", upload=key), Role.ANSWER, 1 + number)
+
+
 # -- judge -----------------------------------------------------------------------------------------
+
+
+def test_what_is_spoken() -> None:
+    """Voice that is addressed to us is the scribe's; other voice only where the place wants it heard."""
+    lane = lane_of("!r", None)
+    message = event("")
+    assert judged(dataclasses.replace(message, addressed=True), spoken()) == Admission(SCRIBE, lane)
+    for voice, unasked in ((Voice.OFF, False), (Voice.ASKED, False), (Voice.NAMED, True), (Voice.ALL, True)):
+        expected = Admission(SCRIBE, lane, unasked=True) if unasked else Admission()
+        assert judged(message, spoken(), voice) == expected
+
+
+def test_what_points_at_something_spoken() -> None:
+    """An ear and the scribe's commands are work; another emoji is not, and a question about it is chat."""
+    lane = lane_of("!r", None)
+    known = spoken(event_id="$v")
+    for text in ("\U0001f442", "\U0001f442\U0001f3fd"):
+        assert judged(event(text, EventKind.REACTION), known) == Admission(SCRIBE, lane)
+        assert judged(event(text, EventKind.REACTION)) == Admission()
+    assert judged(event("\U0001f44d", EventKind.REACTION), known) == Admission()
+    for text in ("!transcribe", "!transcript srt", "!summary"):
+        assert judged(event(text), known) == Admission(SCRIBE, lane)
+        assert judged(event(text)) == Admission(SCRIBE, lane)
+    assert judged(event("What does he mean?", addressed=True), known) == Admission(CHAT, lane)
+
+
+def test_a_recording_is_long_work() -> None:
+    """Above a minute, or of unknown length and not small, it does not hold up the talk of its room."""
+    for seconds, size, long in (
+        (60, 9**9, False),
+        (61, 9, True),
+        (None, 500_000, False),
+        (None, 500_001, True),
+        (None, None, True),
+    ):
+        admission = judged(event("", addressed=True), spoken(seconds, size))
+        assert admission == Admission(SCRIBE, lane_of("!r", None, long=long))
+
+
+@given(ticks=st.lists(st.tuples(st.floats(0.1, 60), st.floats(0, 0.2)), max_size=200))
+def test_progress_of_long_work_is_spread_over_it(ticks: list[tuple[float, float]]) -> None:
+    """However the work goes, there are at most eleven edits, a second apart, never two in one twelfth."""
+    done, since, shown = 0.0, 0.0, list[float]()
+    for seconds, more in ticks:
+        done, since = min(1.0, done + more), since + seconds
+        if edit_is_due(len(shown), since, done):
+            assert since >= 1
+            shown.append(done)
+            since = 0.0
+    assert len(shown) <= PROGRESS_EDITS
+    assert all(at * (PROGRESS_EDITS + 1) >= number for number, at in enumerate(shown, 1))
 
 
 def test_what_is_ours() -> None:

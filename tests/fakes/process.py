@@ -18,8 +18,10 @@ from bots.steward import Steward
 from bridge.delivery import Delivery
 from bridge.journal import Journal
 from bridge.router import Options, Router
-from bridge.tools import House
+from bridge.tools import Ears, House
 from models.client import Chunk
+from models.hearing import Heard
+from models.transcript import Segment, Transcript
 from policies.room import RoomPolicy
 from tests.fakes.clock import VirtualClock
 from tests.fakes.platform import FakePlatform
@@ -27,10 +29,12 @@ from tests.fakes.platform import FakePlatform
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
     from bots.base import Bot, Tools, Waiting
     from bots.conversation import Turn
     from models.client import ChatClient
+    from models.hearing import SpeechClient
     from tests.fakes.server import FakeServer
 
 WRITES = (
@@ -126,6 +130,19 @@ class FakeModel:
         pass
 
 
+class FakeSpeech:
+    """A speech model that reads a file's bytes as its words. Duck-typed `models.hearing.SpeechClient`."""
+
+    def __init__(self, pace: float = 0.0) -> None:
+        self.pace = pace
+
+    async def transcribe(self, sound: BinaryIO, **_options: object) -> AsyncGenerator[Heard]:
+        words = (await asyncio.to_thread(sound.read)).decode()
+        yield Heard(done=1.0, total=2.0)
+        await asyncio.sleep(self.pace)
+        yield Heard(transcript=Transcript((Segment(0.0, 2.0, words),), "en", 2.0))
+
+
 def answer_to(text: str) -> str:
     """What `Parrot` answers: long enough to be cut where parts are small."""
     return f"To “{strip_mention(text, '@hearth:home', 'Hearth')}” I say: yes, and gladly."
@@ -161,6 +178,7 @@ class Process:
         path: Path,
         *,
         bot: Bot | None = None,
+        scribe: Bot | None = None,
         options: Options | None = None,
         policy: RoomPolicy = ANYONE,
         die_at: int | None = None,
@@ -168,6 +186,7 @@ class Process:
         journal: type[MortalJournal] = MortalJournal,
         device: str = "DEVICE",
         model: FakeModel | None = None,
+        speech: FakeSpeech | None = None,
         **platform: Any,
     ) -> None:
         self.server = server
@@ -176,11 +195,13 @@ class Process:
         self.clock = VirtualClock()
         self.platform = FakePlatform(server, device=device, cross=self.boundaries.cross, **platform)
         self.bot = bot or Parrot()
+        self.scribe = scribe
         self.options = options or Options()
         self.policy = policy
         self._router_class = router
         self._journal_class = journal
         self._model = model or FakeModel()
+        self._speech = speech or FakeSpeech()
         self._tasks: list[asyncio.Task[None]] = []
         self._reaper: asyncio.Task[None]
         self.over = False
@@ -204,8 +225,18 @@ class Process:
             model_name="fake",
             model_is_bundled=False,
             retention_days=30,
+            ears=Ears(
+                client=cast("SpeechClient", self._speech),
+                name="fake",
+                is_bundled=False,
+                max_bytes=1_000_000,
+                max_seconds=600,
+                language="",
+                spool=self.path.parent,
+            ),
         )
-        bots: dict[str, Bot] = {"chat": self.bot, "steward": Steward("Hearth")}
+        scribe = self.scribe or self.bot
+        bots: dict[str, Bot] = {"chat": self.bot, "scribe": scribe, "steward": Steward("Hearth")}
         self.router = self._router_class(house, self.platform, self.delivery, bots, self.options, rng)
         starting = asyncio.create_task(self._start())
         await asyncio.wait([starting])
