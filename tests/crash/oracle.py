@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from bots.base import Draft, Reply
+from bots.conversation import Upload
 from tests.fakes.platform import FakePlatform
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bots.conversation import Turn
     from tests.fakes.server import FakeServer
 
+FILE = "words.txt"
 PART = 40
 """Characters of one part in the crash tests: every answer has several."""
 
@@ -27,7 +29,7 @@ class Fickle:
     """A bot that never says the same twice, as a language model does: each run has its own words.
 
     The words name the question and the run, and the number of parts changes from run to run. So an answer
-    that was put together from two runs shows.
+    that was put together from two runs shows. What is spoken it answers with a file besides.
     """
 
     name = "chat"
@@ -43,15 +45,22 @@ class Fickle:
     async def reply(self, turn: Turn, tools: Tools) -> AsyncGenerator[Draft | Waiting | Reply]:
         self.runs.append(turn.cause)
         run = len(self.runs)
-        line = f"[run {run:03}] {turn.message.text}"
+        text, heard = turn.message.text, turn.heard
+        if turn.about is not None and heard is None:
+            async for sign in tools.hear(turn.about):
+                heard = sign.transcript or heard
+            assert heard is not None
+            text = heard.text
+        line = f"[run {run:03}] {text}"
         whole = "".join(f"{line} {part}".ljust(PART, ".") for part in range(3 - run % 3))
-        self.answers.setdefault(turn.message.text, []).append(whole)
+        self.answers.setdefault(text, []).append(whole)
         for step in range(1, self.steps + 1):
             await asyncio.sleep(self.pace)
             draft = whole[: len(whole) * step // (self.steps + 1)]
-            self.drafts.setdefault(turn.message.text, []).append(draft)
+            self.drafts.setdefault(text, []).append(draft)
             yield Draft(draft)
-        yield Reply(whole)
+        files = () if turn.about is None else (Upload(FILE, "text/plain", whole),)
+        yield Reply(whole, heard=heard, files=files)
 
 
 def wrongs(
@@ -120,6 +129,10 @@ def _answer_wrong(
         return found
     parts = FakePlatform(server, part_size=PART).parts
     whole = [list(parts(answer)) for answer in bot.answers.get(text, [])]
+    for file in [one for one in server.shown() if one.reply_to == question and one.attachments]:
+        answers.remove(FILE)
+        if list(parts(server.read(file.attachments[0].source).decode())) != answers:
+            found.append(f"{question} shows a file of another run")
     if answers not in whole:
         found.append(f"{question} ({text}) shows {answers}, which no run said")
     if [turn["outcome"] for turn in turns if turn["kind"] == "message"] != ["answered"]:
@@ -132,7 +145,9 @@ def _answer_wrong(
 def _recorded(db: sqlite3.Connection, turn: int) -> list[str]:
     """The words that the last turn about a question settled on, in order."""
     rows = db.execute(
-        "SELECT role, idx, payload FROM actions WHERE turn = ? AND kind != 'redact' ORDER BY idx", [turn]
+        "SELECT role, idx, payload FROM actions WHERE turn = ? AND kind IN ('say', 'revise') "
+        "AND payload NOT LIKE ? ORDER BY idx",
+        [turn, f"%{FILE}%"],
     ).fetchall()
     words: dict[int, str] = {}
     for row in rows:

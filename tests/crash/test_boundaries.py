@@ -98,6 +98,11 @@ class Life:
         self.expected[question] = text
         return question
 
+    def speak(self, words: str, **more: Any) -> str:
+        question = self.server.speak(words.encode(), **more)
+        self.expected[question] = words
+        return question
+
     async def end(self) -> list[str]:
         await self.idle()
         self.crossed += self.process.boundaries.crossed
@@ -171,8 +176,22 @@ async def taken_back_meanwhile(life: Life) -> None:
     await life.idle()
 
 
+async def spoken(life: Life) -> None:
+    """A voice message is fetched, heard and answered with a file; another one is taken back after it."""
+    life.bot.steps, life.bot.pace = 2, 0.6
+    life.speak("Where is the key?")
+    await life.idle()
+    life.bot.steps = 0
+    question = life.speak("And the password?", by=BEN)
+    await life.idle()
+    life.server.redact(question)
+    life.expected[question] = None
+    await life.idle()
+
+
 SCRIPTS = [
     several,
+    spoken,
     streamed,
     lost,
     edited_later,

@@ -1,6 +1,7 @@
 """`hearth run` killed by SIGKILL again and again while people ask: each question answered once, none lost.
 
-Real processes, a real Synapse, encrypted rooms, streaming on, a model that speaks slowly, so that
+Real processes, a real Synapse, encrypted rooms, streaming on, one question in five spoken (and its
+file encrypted), a model that speaks slowly, so that
 many kills fall while a draft is shown and the answer is not settled. The judge is a second account
 that reads the rooms afterwards. Where each kill fell is read from the journal and printed; the
 seed is printed too, and `CRASH_SEED=…` takes it again (the questions and the moments; the scheduling of
@@ -21,14 +22,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.homeserver import Homeserver
-from tests.hearth import Hearth, answer_to, judge
+from tests.hearth import Hearth, answer_to, answer_to_voice, judge
 from tests.human import Human
+from tests.models.voice import pack, tone
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ROOMS = 10
 QUESTIONS = 10
+SPOKEN = 5
+"""One question in so many is a voice message."""
 KILLS = 12
 ASKING = 45.0
 """Seconds over which the questions of each room are spread, about."""
@@ -54,7 +58,7 @@ BETWEEN = {
 """Where a kill fell, by what is open in the journal afterwards. Several turns run at once, so one kill may
 fall between several."""
 
-SETTLED = "SELECT count(*) FROM turns WHERE bot = 'chat' AND state = 'settled'"
+SETTLED = "SELECT count(*) FROM turns WHERE bot IN ('chat', 'scribe') AND state = 'settled'"
 OPEN = "SELECT count(*) FROM actions WHERE state = 'pending'"
 
 
@@ -70,11 +74,17 @@ def fell(journal: Path) -> set[str]:
 
 
 async def ask(person: Human, room: str, bot: str, rng: random.Random) -> dict[str, str]:
-    """Ask ten questions at random moments; the whole answer that is due to each, by event."""
+    """Ask ten questions, two of them aloud, at random moments; the whole answer due to each, by event."""
     name = person.user_id[1:].partition(":")[0].capitalize()
     due = {}
     for number in range(QUESTIONS):
         await asyncio.sleep(rng.uniform(0, 2 * ASKING / QUESTIONS))
+        if number % SPOKEN == 1:
+            seconds = 0.5 + number / 10
+            note = await asyncio.to_thread(pack, tone(seconds), "wav", "pcm_s16le")
+            event = await person.send_voice(room, note, mentions=[bot], media_type="audio/wav")
+            due[event] = answer_to_voice(name, seconds)
+            continue
         question = f"question {number} about {' '.join(rng.sample(WORDS, 6))}"
         due[await person.say(room, question, mentions=[bot], fresh=False)] = answer_to(name, question)
     return due
@@ -126,7 +136,9 @@ async def test_killed_again_and_again(tmp_path: Path, capsys: pytest.CaptureFixt
         bot = await synapse.register("hearth", "pw")
         # Eleven words take about half a second, and the model speaks to one at a time: whoever waited
         # for it gets a draft with the first word.
-        hearth = Hearth(tmp_path / "hearth", synapse.url, bot, model="echo_delay = 0.05")
+        hearth = Hearth(
+            tmp_path / "hearth", synapse.url, bot, model="echo_delay = 0.05", speech="echo_delay = 0.5"
+        )
         await stack.enter_async_context(hearth)
         rooms = [await person.create_room("Family", invite=[bot, oracle.user_id]) for person in people]
         for person, room in zip(people, rooms, strict=True):
