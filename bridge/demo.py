@@ -28,6 +28,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+import models.bundled
 from bridge.console import printable
 from bridge.credentials import MATRIX_PASSWORD, CredentialFiles
 from bridge.homeserver import Homeserver, HomeserverError
@@ -46,10 +47,13 @@ NOTES = ("The plumber comes on Tuesday at nine.", "I put the spare key under the
 
 QUESTIONS = (
     "Hearth, who are you?",
-    "Hearth, when does the plumber come?",
-    "And where is the spare key?",
+    "Hearth, where is the spare key?",
+    "And when does the plumber come?",
 )
 """What Ada asks. The last is a reply to the answer before it: no mention is needed then."""
+
+VOICE, VOICE_SECONDS = Path(models.bundled.__file__).parent / "voice" / "demo.ogg", 2.8
+"""What Ben says aloud, “Hearth, when does the plumber come?”, and how many seconds it takes."""
 
 START_DEADLINE = 90.0
 ANSWER_DEADLINE = 150.0
@@ -181,24 +185,27 @@ async def _converse(url: str, words: Secrets, screen: Screen, began: float) -> N
         for number, question in enumerate(QUESTIONS):
             follows = number == len(QUESTIONS) - 1 and previous is not None
             sent_at = time.monotonic()
-            asked = await ada.say(
+            previous = await ada.say(
                 room,
                 question,
                 mentions=() if follows else (BOT,),
                 reply_to=screen.answers[previous].id if follows and previous else None,
             )
-            screen.asked[asked] = sent_at
-            await ada.until(
-                lambda asked=asked: asked in screen.answers,  # type: ignore[misc]  # mypy: lambda defaults
-                f"the answer to “{question}”",
-                deadline=ANSWER_DEADLINE,
-            )
-            previous = asked
+            await _answered(ada, screen, previous, sent_at, f"the answer to “{question}”")
+        assert previous is not None
+        sent_at = time.monotonic()
+        spoken = await ben.speak(room, VOICE, VOICE_SECONDS, reply_to=screen.answers[previous].id)
+        await _answered(ada, screen, spoken, sent_at, "the answer to Ben's voice message")
     if screen.open_words:
         raise NeighbourError(f"{screen.open_words} messages were not encrypted, and all should be")
     screen.step(
         f"All of it was end-to-end encrypted; it took {time.monotonic() - began:.0f} s, start included."
     )
+
+
+async def _answered(ada: Neighbour, screen: Screen, asked: str, sent_at: float, what: str) -> None:
+    screen.asked[asked] = sent_at
+    await ada.until(lambda: asked in screen.answers, what, deadline=ANSWER_DEADLINE)
 
 
 def write_settings(folder: Path, url: str, password: str) -> Path:
@@ -230,7 +237,7 @@ streaming = false  # short answers in one piece, so that a terminal can show the
 async def _bot(config: Path, log: Path, *, verbose: bool) -> AsyncGenerator[asyncio.subprocess.Process]:
     """A `hearth run` of its own, ended on the way out; by SIGKILL if it takes too long."""
     # `HEARTH_MODEL__PATH=... hearth demo` shows a model of one's own; no other setting gets in.
-    ours = ("HEARTH_MODEL__", "HEARTH_CHAT__")
+    ours = ("HEARTH_MODEL__", "HEARTH_SPEECH__", "HEARTH_CHAT__")
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -306,6 +313,7 @@ def _say_how_to_go_on(out: Console) -> None:
     lines = (
         (f"{hearth} demo --keep", "leave it running and log in with any Matrix client"),
         (f"{hearth} chat", "talk to it here, without any server"),
+        (f"{hearth} transcribe meeting.ogg", "write down a recording, without any server"),
         (f"HEARTH_MODEL__PATH=some.gguf {hearth} demo", "the same with a real model (any GGUF file)"),
         (f"{hearth} check", "before your own rooms: docs/settings.md has a settings file to copy"),
     )
@@ -314,8 +322,8 @@ def _say_how_to_go_on(out: Console) -> None:
         out.print(Text.assemble("  ", (f"{said:<{width}}", "bold"), what), soft_wrap=True)
     if not any(name.startswith("HEARTH_MODEL__") for name in os.environ):
         out.print(
-            "The model that answered is the small one that ships with Hearth. It knows greetings, itself "
-            "and what was said in the room; a real model knows more.",
+            "The models that listened and answered are the small ones that ship with Hearth. They know a few "
+            "everyday sentences, themselves and what was said in the room; real models know more.",
             style="dim",
         )
 

@@ -31,6 +31,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith(("HEARTH_", "CREDENTIALS_DIRECTORY")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HEARTH_MODEL__PATH", "echo")
+    monkeypatch.setenv("HEARTH_SPEECH__MODEL", "echo")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
     monkeypatch.setenv("COLUMNS", "200")
@@ -97,7 +98,7 @@ def _until(stream: IO[str] | None, words: str) -> str:
 
 
 def test_the_demonstration_shows_an_encrypted_conversation_in_time(temporary: Path) -> None:
-    """Notes, questions and answers are shown encrypted and in order, within a minute, and all is gone."""
+    """Notes, questions, a voice message and answers: encrypted, in order, in a minute, and all is gone."""
     began = time.monotonic()
     done = _done("demo")
     assert (done.returncode, done.stderr) == (0, "")
@@ -106,8 +107,10 @@ def test_the_demonstration_shows_an_encrypted_conversation_in_time(temporary: Pa
     expected = [*(f"Ben    {note}" for note in NOTES)]
     for question in QUESTIONS:
         expected += [f"Ada    {question}", "Hearth Echo: "]
+    expected += ["Ben    🎤 a voice message of ", "Hearth > 🎙 echo: "]
     assert [words in line for words, line in zip(expected, said[1:], strict=True)] == [True] * len(expected)
-    assert all(re.search(r"\d+\.\d s$", line) for line in said[1:] if "Echo: " in line)
+    assert all(re.search(r"\d+\.\d s$", line) for line in said[1:] if re.search(f"{LOCK} +Hearth", line))
+    assert "Echo: Ben: echo: " in done.stdout
     assert "demo --keep" in done.stdout
     assert _left(temporary) == []
     assert _processes(temporary) == []
