@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import click
+import structlog
 
 from tests.bench.table import machine, render
 
-PARTS = ("answers", "requests", "memory", "journal")
+PARTS = ("answers", "requests", "memory", "journal", "speech")
 """Each is a module here with `measure(folder, quick=...)`, which gives rows."""
 
 
@@ -29,6 +30,7 @@ def main(parts: tuple[str, ...], folder: Path | None, *, quick: bool) -> None:
     """Measure PARTS (all of them if none is named) and print one table."""
     # What the people's clients cannot read (words from before they joined) is not the theme here.
     logging.getLogger("nio").setLevel(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     click.echo(machine())
     rows = []
     with tempfile.TemporaryDirectory(prefix="hearth-bench-", dir=folder, ignore_cleanup_errors=True) as name:
