@@ -272,7 +272,7 @@ class Admit:
             close_turn(self.db, row["id"], Outcome.LEFT, _GONE, self.now)
         self.db.execute(
             "UPDATE actions SET state = 'withdrawn', done_at = ? "
-            "WHERE account = ? AND place = ? AND state = 'pending'",
+            "WHERE account = ? AND place = ? AND state IN ('pending', 'parked')",
             [self.now, self.account, event.place],
         )
 

@@ -149,9 +149,14 @@ def retry(db: sqlite3.Connection, key: str, error: str, not_before: int) -> None
 
 
 def park(db: sqlite3.Connection, key: str, error: str, now: int) -> None:
-    """This will never work: out of the way, and visible in `hearth turns stuck`."""
+    """This will never work: out of the way, and visible in `hearth turns stuck`.
+
+    In a place that we have left there is nothing to mend; it is withdrawn like the rest there.
+    """
     db.execute(
-        "UPDATE actions SET state = 'parked', attempts = attempts + 1, error = ?, done_at = ? "
+        "UPDATE actions SET attempts = attempts + 1, error = ?, done_at = ?, "
+        "state = CASE WHEN EXISTS (SELECT 1 FROM places p WHERE p.account = actions.account "
+        "AND p.id = actions.place AND NOT p.joined) THEN 'withdrawn' ELSE 'parked' END "
         "WHERE key = ? AND state = 'pending'",
         [error, now, key],
     )
