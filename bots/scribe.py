@@ -282,7 +282,9 @@ async def _shown(job: _Job, tools: Tools) -> Reply:
     )
     note: list[str] = []
     if any(one.doubtful for one in transcript.segments):
-        note = [wording.doubtful(bundled=(await tools.status()).speech_is_bundled)]
+        note.append(wording.doubtful(bundled=(await tools.status()).speech_is_bundled))
+    if transcript.truncated:
+        note.append(wording.truncated())
     whole = heard.quote([*lines, *note], title)
     if len(whole) <= LONG:
         return Reply(whole)

@@ -283,6 +283,11 @@ def doubtful(*, bundled: bool) -> str:
     return f"_(?) stands before what I may have misheard._{toy}"
 
 
+def truncated() -> str:
+    """The file ends before the recording does."""
+    return "_The file was cut off on its way: I have heard what was there. Please send it again._"
+
+
 def whole_in_file() -> str:
     """Only the beginning of a transcript is shown."""
     return (

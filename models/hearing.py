@@ -302,7 +302,8 @@ class Gathered:
         duration = number(fields.get("duration"))
         segments = tuple(self.segments) or _alone(self.text, duration)
         last = segments[-1].end if segments else 0.0
-        self.transcript = Transcript(segments, code_of(fields.get("language")), duration or last)
+        cut = fields.get("truncated") is True
+        self.transcript = Transcript(segments, code_of(fields.get("language")), duration or last, cut)
         return Heard(transcript=self.transcript)
 
 
@@ -336,7 +337,8 @@ def read(answer: Mapping[str, Any]) -> Transcript:
     duration = number(answer.get("duration"))
     found = tuple(segments) or _alone(answer["text"], duration)
     last = found[-1].end if found else 0.0
-    return Transcript(found, code_of(answer.get("language")), duration or last)
+    cut = answer.get("truncated") is True
+    return Transcript(found, code_of(answer.get("language")), duration or last, cut)
 
 
 def segment_of(given: object) -> Segment | None:

@@ -43,11 +43,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """All that was heard. `duration` is what was decoded, in seconds."""
+    """All that was heard. `duration` is what was decoded, in seconds; `truncated`: more was announced."""
 
     segments: tuple[Segment, ...] = ()
     language: str = ""
     duration: float = 0.0
+    truncated: bool = False
 
     @property
     def text(self) -> str:

@@ -291,6 +291,13 @@ async def test_doubt_is_marked_and_explained() -> None:
         assert reply.features["doubtful"] == 1
 
 
+async def test_a_recording_that_was_cut_off_is_said_to_be() -> None:
+    """What was there is written down, and that there was more."""
+    heard = replace(transcript("we met"), truncated=True)
+    reply = await last_of(SCRIBE, command("!transcribe"), FakeTools(signs=(Heard(transcript=heard),)))
+    assert reply.text == f"{MIC} Ada: we met\n>\n> {wording.truncated()}"
+
+
 DEAF: list[tuple[Exception, str, str]] = [
     (Unfetchable("too_large"), "too_large", wording.HEARING["audio_too_large"]),
     (Unfetchable("gone"), "gone", wording.HEARING["gone"]),

@@ -31,6 +31,8 @@ from models.echo_ear import echo_transcript
 from models.hearing import PROMPT_CHARACTERS, Gathered, Heard, SpeechClient, in_one_piece, prompt
 from models.host import ModelHost, ServeSpec
 from models.transcript import Segment, Transcript, Word
+from tests.models import voice
+from tests.models.voice import pack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,6 +146,16 @@ async def test_a_file_on_a_disk_is_sent_without_blocking(folder: Path) -> None:
             for _ in range(2):
                 assert whole(await all_of(client.transcribe(file))).duration == 40.0
         assert not file.closed
+
+
+async def test_a_recording_that_was_cut_off(folder: Path) -> None:
+    """Half an Ogg file: what is there comes, and that there should have been more."""
+    data = pack(voice.tone(8.0))
+    async with ours(folder) as (client, _):
+        heard = whole(await all_of(client.transcribe(io.BytesIO(data[: len(data) // 2]))))
+        assert heard.truncated
+        assert heard.segments
+        assert not whole(await all_of(client.transcribe(io.BytesIO(data)))).truncated
 
 
 @pytest.mark.parametrize(
