@@ -31,7 +31,7 @@ def speech_spec(settings: Settings, folder: Path) -> ServeSpec:
     beside_chat = settings.model.kind != "remote"
     return ServeSpec(
         model=settings.speech_name if path is None else str(path),
-        socket=folder / SOCKET,
+        socket=settings.speech_socket or folder / SOCKET,
         name=settings.speech_name,
         threads=speech.threads or (shares(os.cpu_count() or 1)[1] if beside_chat else 0),
         memory=speech.memory_limit or 0,

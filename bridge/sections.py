@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -184,6 +185,13 @@ class SpeechSettings(Section):
         default=None, description="A speech server elsewhere that speaks the OpenAI API, `/v1` included."
     )
     name: str | None = Field(default=None, description="The speech model's name on that server.")
+    socket: Path | None = Field(
+        default=None,
+        description=(
+            "Where the local speech server listens, for one that runs as a unit of its own. "
+            "Unset: in the data folder."
+        ),
+    )
     language: Language = Field(
         default="",
         description='What is spoken, as in `"de"`. Empty: detected, passage by passage where it changes.',

@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         return self._resolve(Path(self.speech.model)) if self.speech.kind == "folder" else None
 
     @property
+    def speech_socket(self) -> Path | None:
+        """Where a speech server of its own listens, absolute; None where it is ours to start."""
+        return None if self.speech.socket is None else self._resolve(self.speech.socket)
+
+    @property
     def speech_name(self) -> str:
         """What the speech model is called; `""` where voice is off."""
         match self.speech.kind:
