@@ -102,6 +102,22 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, float]]:
     return found
 
 
+@pytest.fixture
+def of_talk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small ears of these tests count as such that learnt talk, as OpenAI's own have."""
+    monkeypatch.setattr(ears, "WHISPER", 10)
+
+
+def test_what_learnt_sentences_hears_them_one_by_one(
+    ear: WhisperEar, noted: list[tuple[str, float, float]]
+) -> None:
+    """A model of less than 30 s is given what is between two pauses, and no more, with threads or without."""
+    hear(ear, spread("When does the choir meet?", "It meets on Monday.", "Who has the key?", pause=0.6))
+    assert [how for how, _, _ in noted] == ["alone"] * 3
+    assert all(before[2] <= after[1] for before, after in pairwise(noted))
+
+
+@pytest.mark.usefixtures("of_talk")
 @pytest.mark.parametrize("alone", [True, False])
 def test_long_recordings(
     ear: WhisperEar, monkeypatch: pytest.MonkeyPatch, noted: list[tuple[str, float, float]], *, alone: bool
@@ -127,6 +143,7 @@ def test_long_recordings(
     assert done[-1] == transcript.duration == pytest.approx(len(sound) / VOICE_RATE, abs=0.01)
 
 
+@pytest.mark.usefixtures("of_talk")
 def test_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without batches what is spoken is heard as densely as the library does it, with its own times."""
     monkeypatch.setattr("models.doubt.REPEATS", 1000)
@@ -191,6 +208,7 @@ def test_nobody_speaks(ear: WhisperEar, sound: Sound) -> None:
     assert transcript.duration == pytest.approx(len(sound) / VOICE_RATE, abs=0.01)
 
 
+@pytest.mark.usefixtures("of_talk")
 def test_what_a_batch_leaves_unheard(ear: WhisperEar, noted: list[tuple[str, float, float]]) -> None:
     """A piece of which a batch heard the beginning alone is heard again, alone and to its end."""
     sentence = "This is a rather long sentence, and nobody knows how it goes on, or where it will ever end."
