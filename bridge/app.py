@@ -60,7 +60,9 @@ _PERSONAS = Path(bots.__file__).parent / "personas"
 @contextmanager
 def locked(data: Path) -> Iterator[None]:
     """Hold the data folder for this process. Raises `Misconfigured` if another Hearth has it."""
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (*reversed(data.parents), data):
+        if not folder.exists():  # `parents=True` would open those to others
+            folder.mkdir(mode=0o700, exist_ok=True)
     handle = os.open(data / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         try:

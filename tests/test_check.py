@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,13 @@ async def test_missing_secrets_are_a_problem_with_the_place_for_them() -> None:
     line = (await _lines())["credentials"]
     assert line.state is State.PROBLEM
     assert str(Path("data/credentials").absolute() / MATRIX_PASSWORD) in line.remedy
+
+
+def test_every_folder_that_is_made_is_ours_alone(tmp_path: Path) -> None:
+    """`hearth chat` may make the data folder first, and its own below it: neither is open to others."""
+    with locked(tmp_path / "data" / "console"):
+        for folder in (tmp_path / "data", tmp_path / "data" / "console"):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 async def test_a_running_hearth_is_noted() -> None:
