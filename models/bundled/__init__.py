@@ -11,5 +11,5 @@ TRAINING_CONVERSATIONS = 96_000
 SPEECH_PATH = Path(__file__).with_name("hearth-ear")
 """A folder of files that faster-whisper loads."""
 
-TRAINING_CLIPS = 30_000
+TRAINING_CLIPS = 31968
 """The weights heard `voice.windows.window(TRAINING_SEED, n)` for every n below this."""
