@@ -96,10 +96,11 @@ class Writer:
     def write(self, data: bytes) -> str:
         """Take the bytes of a token, give the text that is certain by now."""
         self._pending += self._decoder.decode(data)
-        found = [at for stop in self._stops if (at := self._pending.find(stop)) >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._pending.find(stop)) >= 0]
         if found:
+            # The stop that is complete first, however the bytes were cut: the model would have said no more.
             self.stopped = True
-            text, self._pending = self._pending[: min(found)], ""
+            text, self._pending = self._pending[: min(found)[1]], ""
             return text
         keep = held_back(self._pending, self._stops)
         end = len(self._pending) - keep
