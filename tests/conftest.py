@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,14 @@ def _no_settings_leak_in() -> Iterator[None]:
             if foreign or name in ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A shell without job control starts what it puts into the background deaf to SIGINT, children included."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
