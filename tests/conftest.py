@@ -99,7 +99,7 @@ def _no_settings_leak_in() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_is_heard() -> Iterator[None]:
-    """A shell without job control starts what it puts into the background deaf to SIGINT, children included."""
+    """What a shell without job control puts into the background is deaf to SIGINT, children included."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -108,7 +108,7 @@ def test_a_template_cannot_reach_python() -> None:
     st.data(),
 )
 def test_characters_are_never_split(text: str, stops: list[str], data: st.DataObject) -> None:
-    """However bytes are cut into tokens, pieces are whole characters; the first stop to be complete ends them."""
+    """However bytes are cut into tokens, pieces are whole characters up to the first stop to be complete."""
     text = text.encode("utf-8", "replace").decode()
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
