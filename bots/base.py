@@ -117,6 +117,11 @@ class Status:
 class Tools(Protocol):
     """What a bot may ask of the bridge while it thinks."""
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether this platform shows files; where it does not, words must do."""
+        ...
+
     async def may(self, request: Request) -> Verdict:
         """Ask the policy of this place."""
         ...

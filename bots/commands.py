@@ -28,6 +28,7 @@ class CommandName(StrEnum):
     TRANSCRIBE = "transcribe"
     TRANSCRIPT = "transcript"
     SUMMARY = "summary"
+    ALT = "alt"
     FORGET = "forget"
     FORGET_ROOM = "forget room"
     STOP = "stop"
@@ -53,6 +54,9 @@ FORMS = ("md", "txt", "srt", "vtt")
 EAR = "\U0001f442"
 """The reaction that asks for a transcript."""
 
+
+MORE = frozenset({"more", "go on", "continue", "next"})
+"""Replies to a long answer that ask for the rest of it."""
 
 KNOWN = tuple(name for name in CommandName if name is not CommandName.UNKNOWN)
 _ARGUMENTS = {
@@ -115,7 +119,7 @@ def strip_mention(text: str, own_id: str, own_name: str) -> str:
         and link["target"].replace("%40", "@").replace("%3A", ":").casefold() == own_id.casefold()
     ):
         return _after(body[link.end() :])
-    local = own_id.removeprefix("@").partition(":")[0]
+    local = re.split("[:@]", own_id.removeprefix("@"))[0]
     for name in sorted({own_id, own_name.strip(), local} - {""}, key=len, reverse=True):
         for sign in ("@", ""):
             lead = name if sign and name.startswith("@") else sign + name
@@ -142,6 +146,12 @@ def strip_spoken_name(text: str, own_name: str) -> str | None:
         return None
     found = re.match(rf"\W*(?:(?:{_GREETING})\W+)?{name}(?![\w'\u2019-])\W*", text, re.IGNORECASE)
     return text[found.end() :] if found else None
+
+
+def wants_more(text: str) -> bool:
+    """Whether a reply to a long answer asks for the rest of it, and for nothing else."""
+    plain = visible(text[:LOOKED_AT]).casefold()
+    return " ".join(re.findall(r"\w+", plain)) in MORE
 
 
 def is_ear(text: str) -> bool:

@@ -162,6 +162,8 @@ class Say:
     notice: bool = False
     upload: str | None = None
     """Key of the `Upload` whose file this message shows; `text` is then the file's name."""
+    follows: str | None = None
+    """Key of the part that this one comes after, where a long answer is said in several."""
 
 
 @dataclass(frozen=True, slots=True)

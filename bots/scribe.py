@@ -5,7 +5,8 @@ first, marked as heard. What is longer than a minute is a recording: it gets tim
 answer, unless it begins with the bot's name, or is said to the bot alone in under two minutes. What
 nobody addressed to us is answered if it begins with the name; else it is written down where the
 policy of the place says so, and of the rest nothing is said. `!transcribe` and the ear write down
-without answering, `!transcript` makes a file, `!summary` the points.
+without answering, `!transcript` makes a file, `!summary` the points, `!alt` a description to paste.
+Where a platform takes no files, the whole transcript is said.
 
 Promises that what was said is never executed (a spoken "!forget" is words), calls nobody, and is
 listened to once: the transcript is in the `Reply`. What may pass goes to the router, which tries
@@ -19,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from bots import heard, wording
+from bots import heard, wording, wording_public
 from bots.base import Draft, Reply, Unfetchable, Waiting
 from bots.chat import failure_of
 from bots.commands import FORMS, CommandName, parse, strip_spoken_name
@@ -162,7 +163,14 @@ class Scribe:
         elif name is CommandName.TRANSCRIPT:
             assert command is not None
             upload = _file(job, command.argument)
-            yield Reply(wording.transcript_file(command.argument), files=(upload,))
+            if tools.takes_files:
+                yield Reply(wording.transcript_file(command.argument), files=(upload,))
+            else:
+                yield Reply(upload.text)
+        elif name is CommandName.ALT:
+            status = await tools.status()
+            advice = wording_public.alt_advice(bundled=status.speech_is_bundled)
+            yield Reply(f"{advice}\n\n{heard.plain(wording_public.alt(job.transcript))}")
         elif name is CommandName.SUMMARY:
             async with aclosing(self._summary(job, tools)) as steps:
                 async for step in steps:
@@ -286,7 +294,7 @@ async def _shown(job: _Job, tools: Tools) -> Reply:
     if transcript.truncated:
         note.append(wording.truncated())
     whole = heard.quote([*lines, *note], title)
-    if len(whole) <= LONG:
+    if len(whole) <= LONG or not tools.takes_files:
         return Reply(whole)
     head = heard.quote([*heard.opening(lines, HEAD), "…", *note], title)
     return Reply(f"{head}\n\n{wording.whole_in_file()}", files=(_file(job, "md"),))

@@ -62,7 +62,7 @@ class Steward:
                 text = await self._why(turn, tools)
             case CommandName.STOP:
                 text = wording.nothing_to_stop()
-            case CommandName.TRANSCRIBE | CommandName.TRANSCRIPT | CommandName.SUMMARY:
+            case CommandName.TRANSCRIBE | CommandName.TRANSCRIPT | CommandName.SUMMARY | CommandName.ALT:
                 text = wording.nothing_to_hear()
             case CommandName.FORGET:
                 return Reply(wording.forgot_mine(), forget=Forget.MINE)

@@ -148,6 +148,7 @@ You can also ask in a voice message; I show what I heard, then answer.
 - `!transcribe` as a reply to a voice message or recording, or the reaction \U0001f442: what is said in it
 - `!transcript` as a reply to one: the same as a file, also `!transcript srt`, `vtt` or `txt`
 - `!summary` as a reply to one: its points, each with its time
+- `!alt` as a reply to one: a description for those who cannot hear it, to paste
 - `!stop`: end the answer that I am writing for you
 - `!forget`: erase what I remember of you here
 - `!forget room`: erase what I remember of everybody here (moderators)"""

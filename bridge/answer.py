@@ -5,9 +5,10 @@ Nothing here waits, sends, stores or looks at a clock.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bots.commands import CommandName, is_ear, parse
+from bots.commands import CommandName, is_ear, parse, wants_more
 from bots.conversation import Keyed, PlaceKind, Redact, Revise, Role, Say, TurnKind, action_key
 from bridge.journal import LONG, Admission
 from bridge.platform import EventKind
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bots.conversation import Message, Turn, Upload
-    from bridge.journal import Claimed, Known
+    from bridge.journal import Claimed, Counters, Known
     from bridge.platform import Event
 
 CHAT = "chat"
@@ -27,7 +28,12 @@ SCRIBE = "scribe"
 STOP = "stop"
 TALK = "\x1ftalk"
 
-OF_THE_SCRIBE = frozenset({CommandName.TRANSCRIBE, CommandName.TRANSCRIPT, CommandName.SUMMARY})
+OF_THE_SCRIBE = frozenset(
+    {CommandName.TRANSCRIBE, CommandName.TRANSCRIPT, CommandName.SUMMARY, CommandName.ALT}
+)
+
+REST = "rest"
+"""In the state of a turn that waits: the words of its answer that were held back (Markdown)."""
 
 LISTENING = (Voice.NAMED, Voice.ALL)
 
@@ -112,18 +118,34 @@ def needs_no_request(turn: Turn) -> bool:
     return turn.kind in (TurnKind.WELCOME, TurnKind.DEADLINE)
 
 
-def speaks(verdict: Verdict, *, loop_notices: int, unasked: bool = False) -> bool:
+def continuation(turn: Turn) -> str | None:
+    """The words that were held back of a long answer, if `turn` asks for them.
+
+    `""`: they were not asked for in time. None: this turn is something else.
+    """
+    rest = turn.waited.get(REST)
+    if not isinstance(rest, str):
+        return None
+    if turn.kind is TurnKind.DEADLINE:
+        return ""
+    return rest if turn.kind is TurnKind.ANSWERED and wants_more(turn.message.text) else None
+
+
+def speaks(
+    verdict: Verdict, counters: Counters, *, unasked: bool = False, refusals_per_day: int | None = None
+) -> bool:
     """Whether a refusal is said aloud: not to bots, not about old questions, and a loop once a minute.
 
-    Nobody asked for what is `unasked`, so nobody is told of its refusal.
+    Nobody asked for what is `unasked`, so nobody is told of its refusal. On a public network a person
+    is refused aloud so many times a day, and then in silence.
     """
-    if unasked:
+    if unasked or (refusals_per_day is not None and counters.refused_today >= refusals_per_day):
         return False
     match verdict.code:
         case Code.BOT | Code.EXPIRED:
             return False
         case Code.LOOP:
-            return loop_notices == 0
+            return counters.loop_notices == 0
         case _:
             return True
 
@@ -131,13 +153,14 @@ def speaks(verdict: Verdict, *, loop_notices: int, unasked: bool = False) -> boo
 def say(turn: Turn, text: str, *, notice: bool = False) -> Say:
     """The words of a turn, where and to whom they belong.
 
-    In its thread, else as a reply (to the voice message that it is about, if there is one); in a room
-    of many the asker is mentioned, and nobody else.
+    In its thread, else as a reply. In a room of many the asker is mentioned, and nobody else, and what
+    was heard replies to the voice message that it is about.
     """
     message = turn.message
-    replied_to = turn.about if turn.bot == SCRIBE and turn.about is not None else message
+    group = turn.place.kind is PlaceKind.GROUP
+    replied_to = turn.about if group and turn.bot == SCRIBE and turn.about is not None else message
     greeting = turn.kind is TurnKind.WELCOME
-    mention = turn.place.kind is PlaceKind.GROUP and not notice and not greeting
+    mention = group and not notice and not greeting
     return Say(
         text=text,
         reply_to=None if greeting else replied_to.id,
@@ -164,6 +187,7 @@ def plan(
     """
     standing = [draft_key] if draft_key is not None else list(said)
     actions: list[Keyed] = []
+    before: str | None = None
     for index, part in enumerate(parts):
         words = say(turn, part, notice=notice)
         if index < len(standing):
@@ -171,18 +195,22 @@ def plan(
             actions.append(Keyed(revise, Role.FINAL, index))
         else:
             # Only the first part calls the asker; a long answer is one call, not five.
-            said_once = words if index == 0 else Say(part, words.reply_to, words.thread, (), notice)
-            actions.append(Keyed(said_once, Role.ANSWER, index))
+            mentions = words.mentions if index == 0 else ()
+            actions.append(Keyed(replace(words, mentions=mentions, follows=before), Role.ANSWER, index))
+        before = standing[index] if index < len(standing) else _key(turn, Role.ANSWER, index)
     actions += [
         Keyed(Redact(key), Role.REDACT, index) for index, key in enumerate(standing) if index >= len(parts)
     ]
     for index, file in enumerate(files):
         shown = say(turn, file.name)
-        key = action_key(turn.place.account, turn.place.id, turn.bot, turn.cause, Role.FILE, index)
         actions.append(Keyed(file, Role.FILE, index))
-        show = Say(file.name, shown.reply_to, shown.thread, upload=key)
+        show = Say(file.name, shown.reply_to, shown.thread, upload=_key(turn, Role.FILE, index))
         actions.append(Keyed(show, Role.ANSWER, max(len(parts), len(standing)) + index))
     return tuple(actions)
+
+
+def _key(turn: Turn, role: Role, index: int) -> str:
+    return action_key(turn.place.account, turn.place.id, turn.bot, turn.cause, role, index)
 
 
 def next_edit(edits: int) -> float:

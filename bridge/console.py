@@ -20,13 +20,24 @@ from rich.markdown import Markdown
 from rich.spinner import Spinner
 
 from bots.conversation import Person, Place, PlaceKind, Redact, Revise, Say, Upload
-from bridge.platform import Batch, Ephemeral, Event, EventKind, Found, PlaceFacts, Refused, StoredAction
+from bridge.platform import (
+    Batch,
+    Ephemeral,
+    Event,
+    EventKind,
+    Found,
+    Fresh,
+    Parts,
+    PlaceFacts,
+    Refused,
+    StoredAction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from typing import BinaryIO
 
-    from bots.conversation import Attachment
+    from bots.conversation import Attachment, Turn
 
 ACCOUNT = "@hearth:console"
 SERVER = "console"
@@ -47,6 +58,7 @@ class ConsolePlatform:
     account = ACCOUNT
     device = "console"
     key_memory = float("inf")
+    takes_files = True
 
     def __init__(
         self,
@@ -74,9 +86,11 @@ class ConsolePlatform:
 
     # -- the port ----------------------------------------------------------------------------------
 
-    async def events(self, cursor: str | None, sealed: Sequence[Event] = ()) -> AsyncGenerator[Batch, None]:
+    async def events(
+        self, cursor: str | None, sealed: Sequence[Event] = (), answered: Sequence[Event] = ()
+    ) -> AsyncGenerator[Batch, None]:
         """Yield each line that is typed as a message; ends with the input."""
-        del sealed
+        del sealed, answered
         number = int(cursor or 0)
         yield Batch(ACCOUNT, str(number), places=(self._facts(),))
         self._start_reading()
@@ -105,6 +119,11 @@ class ConsolePlatform:
             self._asked += 1
             self._ready.set()
 
+    async def refresh(self, turn: Turn) -> Fresh:
+        """Nothing to look for: what was typed was typed."""
+        del turn
+        return Fresh()
+
     async def fetch(self, attachment: Attachment, into: BinaryIO, limit: int) -> None:
         """Refuse: nobody can send a file to a terminal."""
         del attachment, into, limit
@@ -132,9 +151,10 @@ class ConsolePlatform:
         """What was shown is known: this process is the terminal's whole memory."""
         return self._shown.get(action.key, Found.ABSENT)
 
-    def parts(self, text: str) -> tuple[str, ...]:
+    def parts(self, text: str, reply_to: str | None = None) -> Parts:
         """Return `text` in one piece: a terminal has no limit."""
-        return (text,)
+        del reply_to
+        return Parts((text,))
 
     async def acknowledge(self, place: str, event_id: str, thread: str | None) -> None:
         """Nothing to show: who typed knows."""

@@ -6,7 +6,8 @@
        +----- Refused, Broken: parked, visible in `hearth turns stuck`
 
 An action that the server may have forgotten the key of (older than the platform's `key_memory`, or
-stored under another device) is looked for before it is sent. If even that cannot say, it is sent
+stored under another device), or that may have been done by an attempt of which nothing was heard
+(`Unclear`), is looked for before it is sent. If even that cannot say, it is sent
 and counted as a possible duplicate.
 """
 
@@ -21,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bots.conversation import Redact, Revise
-from bridge.platform import Broken, Found, Misconfigured, Refused, Retryable
+from bots.conversation import Redact, Revise, Say
+from bridge.platform import Broken, Found, Misconfigured, Refused, Retryable, Unclear
 from bridge.schedule import Doorbell
 
 if TYPE_CHECKING:
@@ -54,13 +55,21 @@ class Before(StrEnum):
     PARK = "park"
 
 
-def before(action: StoredAction, *, device: str, key_memory: float, now: int) -> Before:
+def before(
+    action: StoredAction, *, device: str, key_memory: float, now: int, unclear: bool = False
+) -> Before:
     """Whether `action` may be sent as it is, must be looked for first, or can never be sent."""
-    needs = isinstance(action.action, Revise | Redact) or getattr(action.action, "upload", None) is not None
+    match action.action:
+        case Revise() | Redact():
+            needs = True
+        case Say(upload=upload, follows=follows):
+            needs = upload is not None or follows is not None
+        case _:
+            needs = False
     if needs and action.target is None:
         return Before.PARK
     old = now - action.created_at > key_memory * 1000
-    return Before.LOOK if old or action.device != device else Before.SEND
+    return Before.LOOK if old or unclear or action.device != device else Before.SEND
 
 
 def backoff(attempts: int, after: float | None, jitter: float) -> float:
@@ -86,6 +95,8 @@ class Delivery:
         self._rng = rng
         self._bell = Doorbell(clock)
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._unclear: set[str] = set()
+        """Keys of actions that an attempt of this process may have done."""
         self.counts = _Counts()
 
     def ring(self) -> None:
@@ -160,6 +171,8 @@ class Delivery:
             async with asyncio.timeout(DEADLINE):
                 await self._attempt(action)
         except Retryable as error:
+            if isinstance(error, Unclear):
+                self._unclear.add(action.key)
             await self._retry(action, str(error), error.after)
         except TimeoutError:
             await self._retry(action, f"no answer within {DEADLINE:.0f} s", None)
@@ -177,8 +190,14 @@ class Delivery:
             self.counts.sent += 1
 
     async def _attempt(self, action: StoredAction) -> None:
-        now = self._clock.now()
-        match before(action, device=self._platform.device, key_memory=self._platform.key_memory, now=now):
+        what = before(
+            action,
+            device=self._platform.device,
+            key_memory=self._platform.key_memory,
+            now=self._clock.now(),
+            unclear=action.key in self._unclear,
+        )
+        match what:
             case Before.PARK:
                 raise Broken("the message that this belongs to was never delivered")
             case Before.LOOK:
@@ -190,6 +209,7 @@ class Delivery:
             case Before.SEND:
                 remote_id = await self._platform.perform(action)
         await self._journal.acknowledge(action.key, remote_id, self._clock.now())
+        self._unclear.discard(action.key)
 
     async def _retry(self, action: StoredAction, error: str, after: float | None) -> None:
         now = self._clock.now()
@@ -203,5 +223,6 @@ class Delivery:
 
     async def _park(self, action: StoredAction, error: str) -> None:
         self.counts.parked += 1
+        self._unclear.discard(action.key)
         log.error("delivery_parked", key=action.key, place=action.place, error=error)
         await self._journal.park_action(action.key, error, self._clock.now())

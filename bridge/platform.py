@@ -3,6 +3,7 @@
     platform --- events() ---> router, journal        what arrived, with a cursor
     platform <-- perform() --- delivery               do one stored action under its key
     platform <-- find() ------ delivery               did it already happen?
+    platform <-- refresh() --- router                 is the question still what it was?
 
 What is *not* stored before it is done, because it is idempotent or ephemeral: read receipts,
 typing, joins and leaves, progress edits, key uploads. Everything else that people or servers can
@@ -12,6 +13,7 @@ Errors are four families; an adapter raises nothing else:
 
     PlatformError
      |- Retryable(after)             the same call may work later
+     |   |- Unclear                  it may have worked already: look before it is tried again
      |- Refused(rule, remedy)        the other side says no to this action; trying again is no use
      |- Broken(what)                 this action can never work (too large, malformed)
      |- Misconfigured(path, remedy)  the operator must change something
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from bots.conversation import Action, Attachment, Person, Place
+    from bots.conversation import Action, Attachment, Message, Person, Place, Turn
 
 
 class PlatformError(Exception):
@@ -39,6 +41,10 @@ class Retryable(PlatformError):
     def __init__(self, what: str, after: float | None = None) -> None:
         super().__init__(what)
         self.after = after
+
+
+class Unclear(Retryable):
+    """Whether it happened is not known, and the server may not remember its key: `find` it first."""
 
 
 class Refused(PlatformError):
@@ -150,6 +156,29 @@ class Batch:
     """Events admitted as `sealed` earlier that can be read now (same ids)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A question just before a bot takes it up, where the platform has to be asked how it stands.
+
+    `context` is what was said before it, oldest first, as the asker could see it; None: the journal
+    knows. `about` is the message with sound that a command points at, where the journal does not have
+    it. `changed` is the edit or the redaction that was found: the journal applies it, and the turn is
+    not run as it is.
+    """
+
+    context: tuple[Message, ...] | None = None
+    about: Message | None = None
+    changed: Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A text in pieces that each fit one event, at least one; `rest` (Markdown) is what is held back."""
+
+    shown: tuple[str, ...]
+    rest: str = ""
+
+
 # -- what we do ------------------------------------------------------------------------------------
 
 
@@ -157,8 +186,8 @@ class Batch:
 class StoredAction:
     """An action as the outbox has it: its key, its frozen payload, and what delivery knows of it.
 
-    `target` is the remote id of the action that a `Revise` or `Redact` refers to, or of the `Upload`
-    that a `Say` shows. `must_encrypt`
+    `target` is the remote id of the action that a `Revise` or `Redact` refers to, of the `Upload`
+    that a `Say` shows, or of the part that it follows. `must_encrypt`
     is the place's flag at delivery. `created_at` is ms since the epoch, `device` the device that
     was ours when it was stored.
     """
@@ -205,14 +234,26 @@ class Platform(Protocol):
         """The device (session) under which the server remembers keys; `""` where there is none."""
         ...
 
-    def events(self, cursor: str | None, sealed: Sequence[Event] = ()) -> AsyncGenerator[Batch, None]:
+    @property
+    def takes_files(self) -> bool:
+        """Whether `Upload` works here. Where it does not, words take its place."""
+        ...
+
+    def events(
+        self, cursor: str | None, sealed: Sequence[Event] = (), answered: Sequence[Event] = ()
+    ) -> AsyncGenerator[Batch, None]:
         """Yield what arrived after `cursor`, for ever, in order.
 
         The consumer commits a batch before it asks for the next one; if it cannot, it closes the
         generator and starts again from the stored cursor with a fresh client. `sealed` are events
-        stored earlier that could not be read. Retries transient errors by itself with backoff;
-        raises `Misconfigured` when only the operator can help.
+        stored earlier that could not be read; `answered` are the messages of the last day that were
+        answered, for a platform that has to look whether they were taken back. Retries transient errors
+        by itself with backoff; raises `Misconfigured` when only the operator can help.
         """
+        ...
+
+    async def refresh(self, turn: Turn) -> Fresh:
+        """Look how the question of `turn` stands; nothing to do where the journal is told of everything."""
         ...
 
     async def fetch(self, attachment: Attachment, into: BinaryIO, limit: int) -> None:
@@ -237,8 +278,8 @@ class Platform(Protocol):
         """Look for `action` in the place, back to its creation: the remote id, absent, or unknown."""
         ...
 
-    def parts(self, text: str) -> tuple[str, ...]:
-        """Cut `text` (Markdown) into pieces that each fit one event here; at least one."""
+    def parts(self, text: str, reply_to: str | None = None) -> Parts:
+        """Cut `text` (Markdown), the answer to message `reply_to`, into pieces that each fit one event."""
         ...
 
     async def acknowledge(self, place: str, event_id: str, thread: str | None) -> None:

@@ -14,18 +14,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from bots import wording
+from bots.base import Reply, Wait
 from bots.chat import failure_of
 from bots.conversation import Keyed, Role, Say
 from bridge import answer
 from bridge.delivery import backoff
 from bridge.journal import Outcome, Settlement
-from bridge.platform import Retryable
+from bridge.platform import Batch, Misconfigured, Parts, Retryable
 from bridge.run import Run
 from bridge.schedule import Doorbell
 from models.client import ModelError
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Coroutine, Mapping
 
-    from bots.base import Bot, Reply
+    from bots.base import Bot
     from bridge.delivery import Delivery
     from bridge.journal import Admission, Claimed, Control, Event, Journal, Known
-    from bridge.platform import Batch, Platform
+    from bridge.platform import Platform
     from bridge.schedule import Clock
     from bridge.tools import House
 
@@ -48,6 +49,9 @@ ATTEMPTS = 3
 LISTENING_ATTEMPTS = 2
 """A sound that crashed the speech model twice is not tried a third time: it may be made for that."""
 UNSETTLED_PAUSE_MS = 5_000
+DAY_MS = 86_400_000
+MORE_MS = DAY_MS
+"""How long the rest of a long answer is kept for whoever asks for more."""
 ALLOWED = Verdict(True, Code.ALLOWED, "hearth.welcome")
 
 
@@ -73,6 +77,8 @@ class Options:
     turn_deadline: float = 600.0
     long_deadline: float = 6 * 3600.0
     first_retry: float = 2.0
+    refusals_per_day: int | None = None
+    """How often a person is told why they are not answered, in 24 hours; None: always."""
 
 
 class Router:
@@ -129,7 +135,8 @@ class Router:
                 account = self._platform.account
                 cursor = await self._journal.cursor(account)
                 sealed = await self._journal.sealed(account)
-                async with aclosing(self._platform.events(cursor, sealed)) as batches:
+                answered = await self._journal.answered(account, self._clock.now() - DAY_MS)
+                async with aclosing(self._platform.events(cursor, sealed, answered)) as batches:
                     async for batch in batches:
                         await self._admit(batch)
                         failures = 0
@@ -145,7 +152,9 @@ class Router:
                 )
                 await self._clock.sleep(wait)
 
-    async def _admit(self, batch: Batch) -> None:
+    async def _admit(self, batch: Batch, *, but: int | None = None) -> None:
+        """T1 and what follows from it; turn `but` ends by itself and is not cancelled."""
+
         def judge(event: Event, known: Known) -> Admission:
             return answer.judge(
                 event,
@@ -156,7 +165,7 @@ class Router:
             )
 
         admitted = await self._journal.admit(batch, judge, self._clock.now())
-        await self._cancel(admitted.cancelled)
+        await self._cancel(tuple(turn for turn in admitted.cancelled if turn != but))
         for place in admitted.erased:
             self._beside(self._erase_traces(place))
         if admitted.controls:
@@ -290,17 +299,29 @@ class Router:
     async def _run(self, claimed: Claimed) -> None:
         now = self._clock.now()
         turn = claimed.turn
+        rest = answer.continuation(turn)
         if answer.needs_no_request(turn):
             verdict = ALLOWED
         else:
             request = answer.request_for(claimed, max_age_ms=self._options.max_age_ms)
             verdict = decide(self._house.policy, (), request, now)
         if not verdict.allowed:
-            notices = claimed.counters.loop_notices
-            aloud = answer.speaks(verdict, loop_notices=notices, unasked=turn.unasked)
+            aloud = answer.speaks(
+                verdict,
+                claimed.counters,
+                unasked=turn.unasked,
+                refusals_per_day=self._options.refusals_per_day,
+            )
             words = _refusal_words(verdict) if aloud else ""
             await self._settle(claimed, Outcome.REFUSED, verdict, words, notice=True)
             return
+        if rest is not None:
+            await self._answer(claimed, verdict, Reply(rest), claimed.draft_key)
+        elif (looked := await self._looked_at(claimed)) is not None:
+            await self._ask(looked, verdict)
+
+    async def _ask(self, claimed: Claimed, verdict: Verdict) -> None:
+        turn = claimed.turn
         run = Run(claimed, self._platform, self._delivery, self._options, self._house, self._background)
         try:
             async with asyncio.timeout(self._deadline(claimed)):
@@ -318,18 +339,48 @@ class Router:
             log.exception("bot_failed", turn=turn.id, bot=turn.bot)
             await self._fail(claimed, run, wording.Failure.INTERNAL)
         else:
-            await self._answer(claimed, run, verdict, reply)
+            await self._answer(claimed, verdict, reply, run.draft_key)
+
+    async def _looked_at(self, claimed: Claimed) -> Claimed | None:
+        """The turn as the platform knows it now; None where its question was edited or taken back.
+
+        A server that cannot be asked costs the turn no attempt: the answer could not be sent either.
+        """
+        failures = 0
+        while True:
+            try:
+                fresh = await self._platform.refresh(claimed.turn)
+                break
+            except (Retryable, Misconfigured) as error:
+                wait = backoff(failures, getattr(error, "after", None), self._rng.random())
+                failures += 1
+                log.warning(
+                    "question_not_looked_at", turn=claimed.turn.id, error=str(error), wait=round(wait, 1)
+                )
+                await self._clock.sleep(wait)
+        if fresh.changed is not None:
+            await self._admit(Batch(self._platform.account, None, (fresh.changed,)), but=claimed.turn.id)
+            return None
+        turn = claimed.turn
+        if fresh.context is not None:
+            turn = replace(turn, context=fresh.context[-self._options.context_messages :])
+        if turn.about is None and fresh.about is not None:
+            turn = replace(turn, about=fresh.about)
+        return replace(claimed, turn=turn)
 
     def _deadline(self, claimed: Claimed) -> float:
         return self._options.long_deadline if claimed.long else self._options.turn_deadline
 
-    async def _answer(self, claimed: Claimed, run: Run, verdict: Verdict, reply: Reply) -> None:
-        parts = self._platform.parts(reply.text) if reply.text.strip() else ()
+    async def _answer(self, claimed: Claimed, verdict: Verdict, reply: Reply, draft_key: str | None) -> None:
+        parts = self._platform.parts(reply.text, claimed.turn.message.id) if reply.text.strip() else Parts(())
+        wait = reply.wait
+        if parts.rest and wait is None:
+            wait = Wait(self._clock.now() + MORE_MS, {answer.REST: parts.rest})
         actions = answer.plan(
             claimed.turn,
-            parts,
+            parts.shown,
             notice=reply.notice,
-            draft_key=run.draft_key,
+            draft_key=draft_key,
             said=claimed.said,
             files=reply.files,
         )
@@ -337,10 +388,10 @@ class Router:
             outcome=Outcome.ANSWERED,
             verdict=verdict,
             actions=actions,
-            features={**reply.features, "characters": len(reply.text), "parts": len(parts)},
+            features={**reply.features, "characters": len(reply.text), "parts": len(parts.shown)},
             forget=None if reply.forget is None else str(reply.forget),
-            wait_until=None if reply.wait is None else reply.wait.until,
-            wait_state=None if reply.wait is None else reply.wait.state,
+            wait_until=None if wait is None else wait.until,
+            wait_state=None if wait is None else wait.state,
             heard=reply.heard,
         )
         await self._store(claimed, settlement)

@@ -99,7 +99,7 @@ class Run:
         if not self._options.streaming or turn.kind is TurnKind.REVISION or turn.unasked:
             return  # an edited question: the old answer stands until the new one is whole
         if self.draft_key is None:
-            say = answer.say(turn, self._platform.parts(text)[0])
+            say = answer.say(turn, self._platform.parts(text, turn.message.id).shown[0])
             self.draft_key = await self._journal.draft(
                 self._claimed, Keyed(say, Role.ANSWER), self._platform.device, self._clock.now()
             )
@@ -120,7 +120,7 @@ class Run:
             event_id=turn.cause,
             thread=turn.message.thread,
             answer=remote_id,
-            text=self._platform.parts(text)[0],
+            text=self._platform.parts(text, turn.message.id).shown[0],
         )
         self._progress = asyncio.create_task(self._platform.progress(shown))
 

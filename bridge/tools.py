@@ -115,6 +115,11 @@ class TurnTools:
         self._claimed = claimed
         self._platform = platform
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether this platform shows files; where it does not, words must do."""
+        return self._platform.takes_files
+
     async def may(self, request: Request) -> Verdict:
         """Ask the policy of this place; who asks is a fact of the turn, whatever the bot says."""
         turn = self._claimed.turn

@@ -85,6 +85,10 @@ class Journal:
         )
         return tuple(t1.sealed_event(row) for row in reversed(rows))
 
+    async def answered(self, account: str, since: int, limit: int = 1000) -> tuple[Event, ...]:
+        """Messages admitted after `since` (ms) to which we said something, oldest first."""
+        return await self._store.read(lambda db: turns.answered(db, account, since, limit))
+
     # -- T2, T2b, T3 -------------------------------------------------------------------------------
 
     async def recover(self, account: str, now: int, *, words: str = "", device: str = "") -> tuple[int, ...]:

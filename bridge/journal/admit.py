@@ -323,8 +323,9 @@ class Admit:
             replies_to_us = target is not None and bool(target["own"])
             waiting = self.db.execute(
                 "SELECT t.id FROM actions a JOIN turns t ON t.id = a.turn "
-                f"WHERE a.account = ? AND a.remote_id = ? AND t.state = 'waiting' AND {NOT_CONTINUED}",
-                [self.account, event.reply_to],
+                "WHERE a.account = ? AND a.remote_id = ? AND t.place = ? AND t.state = 'waiting' "
+                f"AND {NOT_CONTINUED}",
+                [self.account, event.reply_to, event.place],
             ).fetchone()
         return Known(
             place=memory.place(self.db, self.account, event.place),

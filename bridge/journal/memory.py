@@ -149,8 +149,10 @@ def is_withdrawn(db: sqlite3.Connection, account: str, key: str) -> bool:
 def forget_person(db: sqlite3.Connection, account: str, person: str) -> None:
     """Erase what `person` said anywhere on this account and what was answered to it.
 
-    A question of theirs that is still open keeps its words until it is settled.
+    A question of theirs that is still open keeps its words until it is settled; what was held back of
+    an answer is not kept for them any longer.
     """
+    _end_waits(db, "account = ? AND asker = ?", [account, person])
     _erase_events(
         db,
         "account = ? AND (sender = ? "
@@ -167,6 +169,7 @@ def forget_person(db: sqlite3.Connection, account: str, person: str) -> None:
 
 def forget_place(db: sqlite3.Connection, account: str, place_id: str) -> None:
     """Erase everything that was said in a place."""
+    _end_waits(db, "account = ? AND place = ?", [account, place_id])
     _erase_events(db, "account = ? AND place = ?", [account, place_id])
     outbox.erase_payloads(db, "account = ? AND place = ?", [account, place_id])
 
@@ -179,6 +182,17 @@ def expire(db: sqlite3.Connection, before: int) -> int:
     erased = _erase_events(db, "admitted_at < ?", [before])
     outbox.erase_payloads(db, "created_at < ? AND json_extract(payload, '$.text') != ''", [before])
     return erased
+
+
+def _end_waits(db: sqlite3.Connection, where: str, values: list[object]) -> None:
+    """Settle what waits for a reply: its state holds words. A wait that goes on already ends by itself."""
+    db.execute(
+        "UPDATE turns AS t SET state = 'settled', outcome = 'continued', revision = revision + 1, "
+        "settled_at = coalesce(settled_at, created_at), wait_until = NULL, wait_state = NULL "
+        f"WHERE state = 'waiting' AND ({where}) AND NOT EXISTS (SELECT 1 FROM turns c WHERE c.parent = t.id "
+        "AND c.kind IN ('answered', 'deadline') AND c.state IN ('pending', 'running', 'waiting'))",
+        values,
+    )
 
 
 def _erase_events(db: sqlite3.Connection, where: str, values: list[object]) -> int:

@@ -50,7 +50,7 @@ def _insert(
         case Revise() | Redact():
             target = action.target
         case Say():
-            target = action.upload
+            target = action.upload or action.follows
     db.execute(
         "INSERT OR IGNORE INTO actions "
         "(key, account, place, turn, kind, role, idx, payload, target, state, device, created_at) "
@@ -227,7 +227,8 @@ def said(db: sqlite3.Connection, root: int) -> tuple[str, ...]:
     rows = db.execute(
         "SELECT a.key FROM actions a JOIN turns t ON t.id = a.turn "
         "WHERE (t.id = ? OR (t.parent = ? AND t.kind = 'revision')) "
-        "AND a.kind = 'say' AND a.target IS NULL AND a.state IN ('pending', 'sent') "
+        "AND a.kind = 'say' AND json_extract(a.payload, '$.upload') IS NULL "
+        "AND a.state IN ('pending', 'sent') "
         "AND NOT EXISTS (SELECT 1 FROM actions r WHERE r.target = a.key AND r.kind = 'redact') "
         "ORDER BY a.seq",
         [root, root],

@@ -99,12 +99,16 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Facts for `decide`: answered questions in 24 hours, and messages and loop refusals in a minute."""
+    """Facts for `decide`: answered and refused questions in 24 hours, messages and loop refusals in a minute.
+
+    `refused_today` counts what this person was told, not what was passed over in silence.
+    """
 
     asked_today: int
     place_today: int
     recent: int
     loop_notices: int
+    refused_today: int = 0
 
 
 LONG = "\x1flong"

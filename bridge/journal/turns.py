@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bots.conversation import Keyed, Role, Say, Turn, TurnKind
+from bots.conversation import Keyed, Person, Role, Say, Turn, TurnKind
 from bridge.journal import memory, outbox
 from bridge.journal.admit import NOT_CONTINUED, close_turn
 from bridge.journal.rows import LONG, Claimed, Control, Counters, Outcome, Settlement
+from bridge.platform import Event, EventKind
 from policies.decide import LOOP_WINDOW_MS, Code, Verdict
 
 if TYPE_CHECKING:
     import sqlite3
 
 DAY_MS = 86_400_000
+_ANSWERED = "(outcome = 'answered' OR state = 'waiting')"
+"""SQL: what counts as answered. A turn that waits has had its answer, or a part of it."""
 _ORPHAN = Verdict(False, Code.FAILED, "hearth.orphan", remedy="ask_operator")
 MAX_DEATHS = 10
 """Deaths of the process during one turn before the turn is suspected and parked."""
@@ -102,13 +105,16 @@ def counters(db: sqlite3.Connection, account: str, place_id: str, asker: str, no
     row = db.execute(
         "SELECT "
         "(SELECT count(*) FROM turns WHERE account = :account AND asker = :asker "
-        " AND bot IN ('chat', 'scribe') AND outcome = 'answered' AND created_at > :day) AS asked_today, "
+        f" AND bot IN ('chat', 'scribe') AND {_ANSWERED} AND created_at > :day) AS asked_today, "
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place "
-        " AND bot IN ('chat', 'scribe') AND outcome = 'answered' AND created_at > :day) AS place_today, "
+        f" AND bot IN ('chat', 'scribe') AND {_ANSWERED} AND created_at > :day) AS place_today, "
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND asker = :asker "
         " AND created_at > :minute) AS recent, "
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND asker = :asker "
-        " AND created_at > :minute AND code = 'loop') AS loop_notices",
+        " AND created_at > :minute AND code = 'loop') AS loop_notices, "
+        "(SELECT count(*) FROM turns WHERE account = :account AND asker = :asker AND outcome = 'refused' "
+        " AND created_at > :day AND EXISTS (SELECT 1 FROM actions a WHERE a.turn = turns.id)) "
+        "AS refused_today",
         {
             "account": account,
             "asker": asker,
@@ -117,7 +123,29 @@ def counters(db: sqlite3.Connection, account: str, place_id: str, asker: str, no
             "minute": now - LOOP_WINDOW_MS,
         },
     ).fetchone()
-    return Counters(row["asked_today"], row["place_today"], row["recent"], row["loop_notices"])
+    return Counters(
+        row["asked_today"], row["place_today"], row["recent"], row["loop_notices"], row["refused_today"]
+    )
+
+
+def answered(db: sqlite3.Connection, account: str, since: int, limit: int) -> tuple[Event, ...]:
+    """The messages admitted after `since` (ms) to which we said something, newest `limit`, oldest first."""
+    rows = db.execute(
+        "SELECT * FROM events e WHERE e.account = ? AND e.admitted_at > ? AND e.text IS NOT NULL "
+        "AND EXISTS (SELECT 1 FROM turns t JOIN actions a ON a.turn = t.id WHERE t.account = e.account "
+        "AND t.message = e.id AND a.state = 'sent') ORDER BY e.seq DESC LIMIT ?",
+        [account, since, limit],
+    ).fetchall()
+    return tuple(
+        Event(
+            id=row["id"],
+            place=row["place"],
+            kind=EventKind(row["kind"]),
+            sender=Person(row["sender"], row["sender_name"], row["sender_power"], bool(row["sender_is_bot"])),
+            sent_at=row["sent_at"],
+        )
+        for row in reversed(rows)
+    )
 
 
 def draft(db: sqlite3.Connection, claimed: Claimed, keyed: Keyed, device: str, now: int) -> str | None:

@@ -27,7 +27,7 @@ from bridge.matrix.invites import Invites
 from bridge.matrix.session import Session
 from bridge.matrix.sync import Sync
 from bridge.matrix.translate import Us
-from bridge.platform import Broken, PlatformError, Refused, Retryable
+from bridge.platform import Broken, Fresh, Parts, PlatformError, Refused, Retryable
 
 if TYPE_CHECKING:
     import random
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from bots.conversation import Attachment
+    from bots.conversation import Attachment, Turn
     from bridge.matrix.client import Client
     from bridge.platform import Batch, Ephemeral, Event, Found, StoredAction
 
@@ -61,6 +61,7 @@ class MatrixPlatform:
     """
 
     key_memory = KEY_MEMORY
+    takes_files = True
 
     def __init__(
         self,
@@ -111,8 +112,11 @@ class MatrixPlatform:
 
     # -- what arrives ------------------------------------------------------------------------------
 
-    async def events(self, cursor: str | None, sealed: Sequence[Event] = ()) -> AsyncGenerator[Batch, None]:
+    async def events(
+        self, cursor: str | None, sealed: Sequence[Event] = (), answered: Sequence[Event] = ()
+    ) -> AsyncGenerator[Batch, None]:
         """Yield what arrived after `cursor`; see `Platform.events`. A new call uses a fresh client."""
+        del answered  # the sync tells of every redaction
         ended = 0
         while True:
             try:
@@ -238,6 +242,11 @@ class MatrixPlatform:
             raise Retryable("send: the answer has no event_id")
         return event_id
 
+    async def refresh(self, turn: Turn) -> Fresh:
+        """Nothing to look for: the sync tells of every edit and redaction."""
+        del turn
+        return Fresh()
+
     async def fetch(self, attachment: Attachment, into: BinaryIO, limit: int) -> None:
         """Write the file of `attachment` to `into`; see `Platform.fetch`."""
         await media.fetch(await self._synced(), attachment, into, limit)
@@ -246,9 +255,10 @@ class MatrixPlatform:
         """Look for `action` in its room; see `Platform.find`."""
         return await search.find(await self._synced(), action)
 
-    def parts(self, text: str) -> tuple[str, ...]:
+    def parts(self, text: str, reply_to: str | None = None) -> Parts:
         """Cut Markdown into pieces that each fit one event, encrypted."""
-        return render.parts(text)
+        del reply_to
+        return Parts(render.parts(text))
 
     async def _synced(self) -> Client:
         try:

@@ -40,6 +40,7 @@ class FakeTools:
     voice: Voice = Voice.ASKED
     listened: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     deafened: int = 0
+    takes_files: bool = True
 
     async def may(self, request: Request) -> Verdict:
         return decide(RoomPolicy(askers=frozenset({"*"}), voice=self.voice), (), request, 0)

@@ -16,6 +16,7 @@ from bots.commands import (
     strip_mention,
     strip_spoken_name,
     visible,
+    wants_more,
 )
 
 OWN_ID = "@hearth:home.example"
@@ -232,3 +233,26 @@ def test_joiners_stay_where_scripts_need_them() -> None:
         == "\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f467"
     )
     assert visible("ro\u200dom") == "room"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("more", True),
+        ("More, please", False),
+        (" Go on! ", True),
+        ("continue\u2026", True),
+        ("mo\u200bre", True),
+        ("no more", False),
+        ("", False),
+        ("x" * 100_000, False),
+    ],
+)
+def test_only_a_word_that_asks_for_more_gets_more(text: str, *, expected: bool) -> None:
+    """Signs and case make no difference; any other word makes it a question."""
+    assert wants_more(text) is expected
+
+
+def test_a_name_on_either_network_is_stripped() -> None:
+    """`@hearth` is the bot's own mention on a network whose addresses have two signs too."""
+    assert parse("@hearth !help", own_id="@hearth@example.social") == Command(CommandName.HELP, "help")

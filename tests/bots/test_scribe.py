@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots import wording
+from bots import wording, wording_public
 from bots.base import Chunk, Draft, Heard, Reply, Unfetchable, Waiting
 from bots.chat import Chat, Persona, failure_of
 from bots.commands import FORMS
@@ -23,7 +23,7 @@ from models.client import (
     ModelTimeout,
     ModelUnavailable,
 )
-from models.transcript import Segment, Transcript
+from models.transcript import Segment, Transcript, render
 from policies.room import Voice
 from tests.bots.fakes import ADA, BEN, FakeTools, all_of, last_of, said, spoken, tokens, turn_of
 
@@ -256,6 +256,25 @@ async def test_a_transcript_is_had_in_each_form(form: str) -> None:
                 'language: "en"',
             ):
                 assert f"{line}\n" in upload.text
+
+
+async def test_where_no_files_are_shown_the_words_are_said() -> None:
+    """A platform without files gets the whole of a long transcript, and of each form, as words."""
+    heard = transcript(*("words " * 30 for _ in range(40)), each=5.0)
+    tools = FakeTools(signs=hearing(heard), takes_files=False)
+    shown = await last_of(SCRIBE, command("!transcribe"), tools)
+    assert (shown.files, shown.text.count("words")) == ((), 1200)
+    as_srt = await last_of(SCRIBE, command("!transcript srt", heard), tools)
+    assert (as_srt.files, as_srt.text) == ((), render(heard, "srt", {}))
+
+
+async def test_a_description_to_paste_is_short_and_plain() -> None:
+    """`!alt` gives the words for those who cannot hear, at most as long as a server takes, calling nobody."""
+    reply = await last_of(SCRIBE, command("!alt"), ears("Hello *all*,", "@ben is here."))
+    assert reply.text.endswith("Recording of 8 s: \u201cHello \\*all\\*, @ ben is here.\u201d")
+    assert reply.text.startswith("A description to paste")
+    long = transcript(*("words " * 30 for _ in range(40)), each=5.0)
+    assert 1_400 < len(wording_public.alt(long)) <= wording_public.ALT_LENGTH
 
 
 async def test_an_unknown_form_is_not_listened_for() -> None:

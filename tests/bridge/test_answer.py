@@ -252,9 +252,19 @@ def test_only_greetings_and_deadlines_need_no_request() -> None:
 
 def test_which_refusals_are_said_aloud() -> None:
     """Silence for bots and for what is long past; a loop is told once; everything else is told."""
-    silent = {code for code in Code if not speaks(Verdict(False, code, "r"), loop_notices=0)}
+    none = Counters(asked_today=0, place_today=0, recent=0, loop_notices=0)
+    silent = {code for code in Code if not speaks(Verdict(False, code, "r"), none)}
     assert silent == {Code.BOT, Code.EXPIRED}
-    assert not speaks(Verdict(False, Code.LOOP, "r"), loop_notices=1)
+    assert not speaks(Verdict(False, Code.LOOP, "r"), dataclasses.replace(none, loop_notices=1))
+
+
+def test_on_a_public_network_a_person_is_refused_aloud_so_many_times_a_day() -> None:
+    """With a limit, what was told today counts, whatever the reason; without one it does not."""
+    told = Counters(asked_today=0, place_today=0, recent=0, loop_notices=0, refused_today=1)
+    refused = Verdict(False, Code.NOT_AN_ASKER, "policy.askers")
+    assert speaks(refused, told)
+    assert speaks(refused, told, refusals_per_day=2)
+    assert not speaks(refused, told, refusals_per_day=1)
 
 
 # -- progress and !stop ----------------------------------------------------------------------------

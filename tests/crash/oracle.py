@@ -108,8 +108,8 @@ def _edits_while_running(server: FakeServer, cause: str) -> int:
 def _half_answered(server: FakeServer, bot: Fickle, question: str) -> list[str]:
     answers = server.answers(question)
     parts = FakePlatform(server, part_size=PART).parts
-    said = [parts(answer) for texts in bot.answers.values() for answer in texts]
-    heads = [parts(text)[0] for texts in bot.drafts.values() for text in texts]
+    said = [parts(answer).shown for texts in bot.answers.values() for answer in texts]
+    heads = [parts(text).shown[0] for texts in bot.drafts.values() for text in texts]
     if not answers or any(tuple(answers) == one[: len(answers)] for one in said) or answers[0] in heads:
         return []
     return [f"{question} shows {answers}, which no run said"]
@@ -128,10 +128,10 @@ def _answer_wrong(
             found.append(f"{question} was taken back: {[turn['outcome'] for turn in turns]}")
         return found
     parts = FakePlatform(server, part_size=PART).parts
-    whole = [list(parts(answer)) for answer in bot.answers.get(text, [])]
+    whole = [list(parts(answer).shown) for answer in bot.answers.get(text, [])]
     for file in [one for one in server.shown() if one.reply_to == question and one.attachments]:
         answers.remove(FILE)
-        if list(parts(server.read(file.attachments[0].source).decode())) != answers:
+        if list(parts(server.read(file.attachments[0].source).decode()).shown) != answers:
             found.append(f"{question} shows a file of another run")
     if answers not in whole:
         found.append(f"{question} ({text}) shows {answers}, which no run said")

@@ -6,15 +6,15 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bridge.platform import Batch, Broken, Event, Gap, Refused, Retryable
+from bridge.platform import Batch, Broken, Event, Gap, Parts, Refused, Retryable
 from tests.fakes.server import HANG, LOST, OWN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from typing import BinaryIO
 
-    from bots.conversation import Attachment
-    from bridge.platform import Ephemeral, Found, StoredAction
+    from bots.conversation import Attachment, Turn
+    from bridge.platform import Ephemeral, Found, Fresh, StoredAction
     from tests.fakes.server import FakeServer, Item
 
 BATCH = 5
@@ -22,7 +22,10 @@ BATCH = 5
 
 
 class FakePlatform:
-    """One session with the server. `cross` is told of each perform, before and after (crash tests)."""
+    """One session with the server. `cross` is told of each perform, before and after (crash tests).
+
+    `key_memory` is what the platform believes of the server's.
+    """
 
     account = OWN
 
@@ -32,19 +35,26 @@ class FakePlatform:
         *,
         device: str = "DEVICE",
         part_size: int = 1000,
+        part_limit: int = 1000,
+        takes_files: bool = True,
+        key_memory: float | None = None,
         latency: float = 0.0,
         progress_latency: float = 0.0,
         cross: Callable[[str], None] = lambda _boundary: None,
     ) -> None:
         self.server = server
         self.device = device
-        self.key_memory = server.key_memory
+        self.key_memory = server.key_memory if key_memory is None else key_memory
+        self.takes_files = takes_files
         self._part_size = part_size
+        self._part_limit = part_limit
         self._latency = latency
         self._progress_latency = progress_latency
         self._cross = cross
 
-    async def events(self, cursor: str | None, sealed: Sequence[Event] = ()) -> AsyncGenerator[Batch, None]:
+    async def events(
+        self, cursor: str | None, sealed: Sequence[Event] = (), answered: Sequence[Event] = ()
+    ) -> AsyncGenerator[Batch, None]:
         at = int(cursor or 0)
         ciphers = {event.id for event in sealed}
         while True:
@@ -100,9 +110,13 @@ class FakePlatform:
     async def find(self, action: StoredAction) -> str | Found:
         return self.server.find(action)
 
-    def parts(self, text: str) -> tuple[str, ...]:
+    async def refresh(self, turn: Turn) -> Fresh:
+        return await self.server.look(turn)
+
+    def parts(self, text: str, reply_to: str | None = None) -> Parts:
         size = self._part_size
-        return tuple(text[at : at + size] for at in range(0, max(len(text), 1), size))
+        shown = [text[at : at + size] for at in range(0, max(len(text), 1), size)]
+        return Parts(tuple(shown[: self._part_limit]), "".join(shown[self._part_limit :]))
 
     async def acknowledge(self, place: str, event_id: str, thread: str | None) -> None:
         self.server.ephemeral.append((self.server.now(), "receipt", event_id))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +28,7 @@ from tests.fakes.clock import VirtualClock
 from tests.fakes.platform import FakePlatform
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -209,13 +210,18 @@ class Process:
         self.router: Router
         self.delivery: Delivery
 
-    async def start(self) -> Process:
-        """Start, as `bridge.app` does; returns also when it died on the way."""
+    @asynccontextmanager
+    async def housed(self) -> AsyncIterator[House]:
+        """The house alone, for a test that has accounts of its own."""
         self.journal = await self._journal_class.open(self.path)
         self.journal.cross = self.boundaries.cross
-        rng = random.Random(1)
-        self.delivery = Delivery(self.journal, self.platform, self.clock, rng)
-        house = House(
+        try:
+            yield self._house()
+        finally:
+            await self.journal.close()
+
+    def _house(self) -> House:
+        return House(
             journal=self.journal,
             clock=self.clock,
             model=cast("ChatClient", self._model),
@@ -235,6 +241,14 @@ class Process:
                 spool=self.path.parent,
             ),
         )
+
+    async def start(self) -> Process:
+        """Start, as `bridge.app` does; returns also when it died on the way."""
+        self.journal = await self._journal_class.open(self.path)
+        self.journal.cross = self.boundaries.cross
+        rng = random.Random(1)
+        self.delivery = Delivery(self.journal, self.platform, self.clock, rng)
+        house = self._house()
         scribe = self.scribe or self.bot
         bots: dict[str, Bot] = {"chat": self.bot, "scribe": scribe, "steward": Steward("Hearth")}
         self.router = self._router_class(house, self.platform, self.delivery, bots, self.options, rng)

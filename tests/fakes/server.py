@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bots.conversation import Attachment, Person, Place, PlaceKind, Redact, Revise, Say, Upload
-from bridge.platform import Event, EventKind, Found, Gap, PlaceFacts, PlatformError, Refused
+from bridge.platform import Event, EventKind, Found, Fresh, Gap, PlaceFacts, PlatformError, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from bots.conversation import Turn
     from bridge.platform import StoredAction
 
 OWN = "@hearth:home"
@@ -46,6 +47,10 @@ Item = Event | Gap | PlaceFacts
 """What stands in the stream that a sync reads. An event whose ciphertext was there before opens it."""
 
 
+async def _nothing_new(turn: Turn) -> Fresh:
+    return Fresh()
+
+
 @dataclass
 class FakeServer:
     now: Callable[[], int]
@@ -64,6 +69,8 @@ class FakeServer:
     ephemeral: list[tuple[int, str, str]] = field(default_factory=list)
     """(when, receipt | typing | typing_off | progress, event or text)."""
     opened: dict[str, Event] = field(default_factory=dict)
+    look: Callable[[Turn], Awaitable[Fresh]] = field(default=_nothing_new)
+    """What a platform that has to ask finds out about a question before it is taken up."""
     files: dict[str, bytes] = field(default_factory=dict)
     """By what an attachment names as its source, and an upload as its remote id."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
