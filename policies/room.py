@@ -6,6 +6,7 @@ of two, so that a room's wish and the operator's ceiling combine the same way in
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,7 +35,8 @@ class Voice(StrEnum):
 class RoomPolicy:
     """Who may ask, how much, and what is listened to.
 
-    `askers` holds full addresses (`@ada:example.org`), whole servers (`example.org`) or `*`.
+    `askers` holds full addresses (`@ada:example.org`, on Mastodon `@ada@example.org`), whole servers
+    (`example.org`) or `*`.
     Quotas count answered questions in the last 24 hours; None is no limit.
     """
 
@@ -64,8 +66,9 @@ def covers(pattern: str, address: str) -> bool:
 
 
 def server_of(address: str) -> str:
-    """The server part of `@user:server` (the server may carry a port); `""` if there is none."""
-    return address.partition(":")[2] if address.startswith("@") else ""
+    """The server part of `@user:server` or `@user@server` (it may carry a port); `""` if there is none."""
+    found = re.fullmatch(r"@[^:@]*[:@](.*)", address, re.DOTALL)
+    return "" if found is None else found[1]
 
 
 def _meet_addresses(ours: frozenset[str], theirs: frozenset[str]) -> frozenset[str]:

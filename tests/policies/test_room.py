@@ -88,6 +88,10 @@ def test_voice_is_heard_when_asked_unless_somebody_says_otherwise() -> None:
         ("", "nobody", False),
         ("", "", False),
         ("home", "*", False),
+        ("home", "@ada@home", True),
+        ("home:8080", "@ada@home:8080", True),
+        ("home", "@ada@home@else", False),
+        ("@ada@home", "@ada:home", False),
     ],
 )
 def test_a_pattern_names_an_address_whole(pattern: str, address: str, *, expected: bool) -> None:
@@ -96,7 +100,8 @@ def test_a_pattern_names_an_address_whole(pattern: str, address: str, *, expecte
 
 
 @given(st.text())
-def test_a_server_is_what_follows_the_first_colon(text: str) -> None:
+def test_a_server_is_what_follows_the_first_sign(text: str) -> None:
     """`server_of` never raises, and an address without a server has none."""
     assert server_of(f"@ada:{text}") == text
+    assert server_of(f"@ada@{text}") == text
     assert server_of(text.replace("@", "")) == ""
