@@ -17,11 +17,11 @@ import random
 import secrets
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -29,9 +29,11 @@ import bots
 from bots.chat import Chat, parse_persona
 from bots.scribe import Scribe
 from bots.steward import Steward
+from bridge.credentials import mastodon_token
 from bridge.delivery import Delivery
 from bridge.ears import listening
 from bridge.journal import Journal
+from bridge.mastodon.platform import MastodonPlatform
 from bridge.matrix.platform import MatrixPlatform
 from bridge.platform import Misconfigured
 from bridge.router import Options, Router
@@ -41,12 +43,14 @@ from models.client import ChatClient, Deadlines
 from models.host import ModelHost, ServeSpec, shares
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from bots.base import Bot
     from bridge.platform import Platform
     from bridge.schedule import Clock
+    from bridge.sections import MastodonSettings, MatrixSettings
     from bridge.settings import Settings
+    from policies.room import RoomPolicy
 
 log = structlog.get_logger(__name__)
 
@@ -78,35 +82,67 @@ def locked(data: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account on one network: what it is allowed, and how its router works."""
+
+    platform: Platform
+    policy: RoomPolicy
+    options: Options
+
+
+class _Service:
+    """The three loops of one account."""
+
+    def __init__(self, account: Account, house: House, bots: Mapping[str, Bot], rng: random.Random) -> None:
+        platform = account.platform
+        self.name = platform.account
+        self.delivery = Delivery(house.journal, platform, house.clock, rng)
+        self.router = Router(
+            replace(house, policy=account.policy), platform, self.delivery, bots, account.options, rng
+        )
+        self._listening: asyncio.Task[None] | None = None
+        self._working: asyncio.Task[None] | None = None
+        self._delivering: asyncio.Task[None] | None = None
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The loops that were started."""
+        return [task for task in (self._listening, self._working, self._delivering) if task is not None]
+
+    async def start(self) -> None:
+        await self.router.recover()
+        self.delivery.ring()
+        self._listening = asyncio.create_task(self.router.listen())
+        self._working = asyncio.create_task(self.router.work())
+        self._delivering = asyncio.create_task(self.delivery.run())
+        log.info("account_started", account=self.name)
+
+    async def stop(self) -> None:
+        """End in order: no more claims, what runs and what is to be sent gets its grace, then hang up."""
+        await _end(self._working)
+        await self.router.finish(TURNS_GRACE)
+        await _end(self._delivering)
+        await self.delivery.drain(OUTBOX_GRACE)
+        await _end(self._listening)
+
+
 class App:
     """Everything between a start and a stop, for any number of accounts."""
 
     def __init__(
-        self,
-        house: House,
-        platforms: list[Platform],
-        bots: Mapping[str, Bot],
-        options: Options,
-        *,
-        rng: random.Random,
+        self, house: House, accounts: Sequence[Account], bots: Mapping[str, Bot], *, rng: random.Random
     ) -> None:
         self._house = house
-        self._rng = rng
-        self._accounts = [
-            (platform, delivery, Router(house, platform, delivery, bots, options, rng))
-            for platform in platforms
-            for delivery in [Delivery(house.journal, platform, house.clock, rng)]
-        ]
+        self._services = [_Service(account, house, bots, rng) for account in accounts]
 
     async def serve(self, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
-        """Run until `stop` is set, or until something fails that only the operator can mend."""
-        for platform, delivery, router in self._accounts:
-            await router.recover()
-            delivery.ring()
-            log.info("account_started", account=platform.account)
-        listening = [asyncio.create_task(router.listen()) for _, _, router in self._accounts]
-        working = [asyncio.create_task(router.work()) for _, _, router in self._accounts]
-        delivering = [asyncio.create_task(delivery.run()) for _, delivery, _ in self._accounts]
+        """Run until `stop` is set, or until something fails that only the operator can mend.
+
+        An account that only the operator can mend (a revoked token) is stopped, and the others go on.
+        """
+        for service in self._services:
+            await service.start()
         clock = scheduler(retention=self._retain, look=self._look)
         clock.start()
         stopping = asyncio.create_task(stop.wait())
@@ -114,21 +150,31 @@ class App:
         if ready is not None:
             ready()
         try:
-            done, _ = await asyncio.wait(
-                [stopping, model, *listening, *working, *delivering], return_when=asyncio.FIRST_COMPLETED
-            )
+            ended = await self._until_one_ends([stopping, model])
         finally:
             stopping.cancel()
-            await _end([model])
+            await _end(model)
             clock.shutdown(wait=False)
-            await _end(working)
-            await asyncio.gather(*(router.finish(TURNS_GRACE) for _, _, router in self._accounts))
-            await _end(delivering)
-            await asyncio.gather(*(delivery.drain(OUTBOX_GRACE) for _, delivery, _ in self._accounts))
-            await _end(listening)
+            await asyncio.gather(*(service.stop() for service in self._services))
             await self._house.journal.checkpoint()
-        for task in done - {stopping}:
+        for task in ended - {stopping}:
             task.result()  # raises what ended it: Misconfigured, or a bug that must not go unseen
+
+    async def _until_one_ends(self, others: list[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+        """Wait until one of `others` ends, or a loop that cannot be done without; what ended."""
+        while True:
+            loops = [task for service in self._services for task in service.tasks]
+            done, _ = await asyncio.wait([*others, *loops], return_when=asyncio.FIRST_COMPLETED)
+            stopped = [service for service in self._services if done.intersection(service.tasks)]
+            errors = [task.exception() for service in stopped for task in done.intersection(service.tasks)]
+            expected = all(isinstance(error, Misconfigured) for error in errors)
+            if done.intersection(others) or not expected or len(stopped) == len(self._services):
+                return done
+            for service, error in zip(stopped, errors, strict=False):
+                assert isinstance(error, Misconfigured)
+                log.error("account_stopped", account=service.name, what=error.path, remedy=error.remedy)
+                self._services.remove(service)
+                await service.stop()
 
     async def _retain(self) -> None:
         before = self._house.clock.now() - self._house.retention_days * DAY_MS
@@ -137,15 +183,15 @@ class App:
             log.info("retention", erased=erased, days=self._house.retention_days)
 
     def _look(self) -> None:
-        for _, delivery, router in self._accounts:
-            router.ring()
-            delivery.ring()
+        for service in self._services:
+            service.router.ring()
+            service.delivery.ring()
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -277,34 +323,76 @@ def options_of(settings: Settings, own_name: str) -> Options:
 
 
 async def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> int:
-    """`hearth run`: answer on Matrix until SIGTERM or SIGINT; the exit status."""
-    matrix = settings.need_matrix()
+    """`hearth run`: answer on Matrix and Mastodon until SIGTERM or SIGINT; the exit status."""
+    settings.need_account()
     rng = random.Random()  # noqa: S311 - jitter
     bots = await asyncio.to_thread(bots_of, settings)
-    credentials = settings.credentials()
-    async with opened(settings) as house:
-        password = await asyncio.to_thread(credentials.get, "matrix-password")
-        token = await asyncio.to_thread(credentials.get, "matrix-access-token")
-        platform = MatrixPlatform(
-            homeserver=matrix.homeserver,
-            user_id=matrix.user,
-            password=None if password is None else password.get_secret_value(),
-            access_token=None if token is None else token.get_secret_value(),
-            device_name=matrix.device_name,
-            store=settings.matrix_store,
-            pickle_key=(await asyncio.to_thread(credentials.pickle_key)).get_secret_value(),
-            may_invite=house.policy.admits,
-            known_bots=frozenset(matrix.bots),
-            rng=rng,
-        )
-        try:
-            chat = bots["chat"]
-            own_name = chat.own_name if isinstance(chat, Chat) else "Hearth"
-            app = App(house, [platform], bots, options_of(settings, own_name), rng=rng)
-            await app.serve(_stop_on_signal(), ready)
-        finally:
-            await platform.close()
+    async with opened(settings) as house, AsyncExitStack() as stack:
+        chat = bots["chat"]
+        options = options_of(settings, chat.own_name if isinstance(chat, Chat) else "Hearth")
+        accounts: list[Account] = []
+        if settings.matrix is not None:
+            matrix = await _matrix(settings, settings.matrix, house, rng)
+            accounts.append(Account(matrix, settings.room_policy, options))
+        accounts += [await _mastodon(settings, one, options, house, rng) for one in settings.mastodon]
+        for account in accounts:
+            stack.push_async_callback(account.platform.close)
+        await App(house, accounts, bots, rng=rng).serve(_stop_on_signal(), ready)
     return 0
+
+
+async def _matrix(
+    settings: Settings, matrix: MatrixSettings, house: House, rng: random.Random
+) -> MatrixPlatform:
+    credentials = settings.credentials()
+    password = await asyncio.to_thread(credentials.get, "matrix-password")
+    token = await asyncio.to_thread(credentials.get, "matrix-access-token")
+    return MatrixPlatform(
+        homeserver=matrix.homeserver,
+        user_id=matrix.user,
+        password=None if password is None else password.get_secret_value(),
+        access_token=None if token is None else token.get_secret_value(),
+        device_name=matrix.device_name,
+        store=settings.matrix_store,
+        pickle_key=(await asyncio.to_thread(credentials.pickle_key)).get_secret_value(),
+        may_invite=house.policy.admits,
+        known_bots=frozenset(matrix.bots),
+        rng=rng,
+    )
+
+
+async def _mastodon(
+    settings: Settings, account: MastodonSettings, options: Options, house: House, rng: random.Random
+) -> Account:
+    """The account with its token. Posts cannot be drafts: everybody would be told of each edit."""
+    name = mastodon_token(account.user)
+    credentials = settings.credentials()
+    token = await asyncio.to_thread(credentials.get, name)
+    if token is None:
+        remedy = f"no access token; run `hearth mastodon login {account.user}`"
+        raise Misconfigured(str(credentials.write / name), remedy)
+    platform = MastodonPlatform(
+        url=account.instance,
+        account=account.user,
+        token=token.get_secret_value(),
+        admins=frozenset(account.admins),
+        language=account.language,
+        accept_private_mentions=account.accept_private_mentions,
+        private_media=account.private_media,
+        poll_every=account.poll.total_seconds(),
+        clock=house.clock,
+        rng=rng,
+    )
+    options = replace(
+        options,
+        max_age_ms=int(account.max_age.total_seconds() * 1000),
+        streaming=False,
+        receipts=False,
+        typing=False,
+        place_is_person=True,
+        refusals_per_day=1,
+    )
+    return Account(platform, settings.mastodon_policy(account), options)
 
 
 def _stop_on_signal() -> asyncio.Event:

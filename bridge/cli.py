@@ -164,7 +164,7 @@ def run(ctx: click.Context) -> None:
     hearth --config /etc/hearth/hearth.toml run
     """
     settings = _settings(ctx)
-    settings.need_matrix()
+    settings.need_account()
     logs.configure(verbose=_verbose(ctx))
     from bridge.app import run as serve  # noqa: PLC0415
 

@@ -26,7 +26,15 @@ MATRIX_ACCESS_TOKEN = "matrix-access-token"  # noqa: S105 - the name of a file
 MATRIX_PICKLE_KEY = "matrix-pickle-key"
 MODEL_API_KEY = "model-api-key"
 SPEECH_API_KEY = "speech-api-key"
+MASTODON_TOKEN = "mastodon-token-"  # noqa: S105 - the name of a file
+"""Beginning of a name; the address of the account follows (`mastodon_token`)."""
 KNOWN = (MATRIX_PASSWORD, MATRIX_ACCESS_TOKEN, MATRIX_PICKLE_KEY, MODEL_API_KEY, SPEECH_API_KEY)
+
+
+def mastodon_token(address: str) -> str:
+    """The name of the file with the access token of the Mastodon account `address` (`@name@server`)."""
+    # Systemd's credentials and some disks know no colon, which stands before a port.
+    return MASTODON_TOKEN + address.removeprefix("@").replace(":", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +92,7 @@ class CredentialFiles:
 
     def too_open(self) -> list[Path]:
         """Credential files that others than their owner may read or write."""
-        found = (self.find(name) for name in KNOWN)
+        found = [self.find(name) for name in KNOWN]
+        for folder in self.read:
+            found += folder.glob(f"{MASTODON_TOKEN}*") if folder.is_dir() else ()
         return [path for path in found if path and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]

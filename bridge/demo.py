@@ -1,6 +1,7 @@
 """`hearth demo`: a family room on a real homeserver, answered by a local model, in a minute.
 
-Owns a temporary folder with Synapse, a data folder and a settings file, and the processes in it.
+Owns a temporary folder with Synapse, a loopback instance that speaks Mastodon's API (`demo_posts`), a data
+folder and a settings file, and the processes in it.
 Promises: everything listens on loopback, the bot is an ordinary `hearth run`, what is shown is
 what Ada's own client received, and all of it is gone afterwards. Where something fails, the folder
 with the logs stays and its place is said.
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aiohttp
 from pydantic import SecretStr
 from rich.console import Console
 from rich.rule import Rule
@@ -29,8 +31,9 @@ from rich.table import Table
 from rich.text import Text
 
 import models.bundled
+from bridge import demo_posts
 from bridge.console import printable
-from bridge.credentials import MATRIX_PASSWORD, CredentialFiles
+from bridge.credentials import MATRIX_PASSWORD, CredentialFiles, mastodon_token
 from bridge.homeserver import Homeserver, HomeserverError
 from bridge.neighbour import Heard, Neighbour, NeighbourError
 
@@ -51,6 +54,9 @@ QUESTIONS = (
     "And when does the plumber come?",
 )
 """What Ada asks. The last is a reply to the answer before it: no mention is needed then."""
+
+POSTED = "When does the plumber come?"
+"""What Ada asks on Mastodon, in reply to Ben's post."""
 
 VOICE, VOICE_SECONDS = Path(models.bundled.__file__).parent / "voice" / "demo.ogg", 2.8
 """What Ben says aloud, “Hearth, when does the plumber come?”, and how many seconds it takes."""
@@ -95,6 +101,18 @@ class Screen:
             Text(printable(heard.text)),
             Text(took, style="dim"),
         )
+        self.out.print(line)
+
+    def posted(self, name: str, text: str, audience: str, took: str = "") -> None:
+        """Print one post, with who can read it."""
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=2)
+        line.add_column(width=6, no_wrap=True)
+        line.add_column(ratio=1)
+        line.add_column(no_wrap=True, justify="right")
+        colour = COLOURS.get(f"@{name.lower()}:{SERVER}", "white")
+        told = f"{audience}   {took}" if took else audience
+        line.add_row("", Text(name, style=f"bold {colour}"), Text(printable(text)), Text(told, style="dim"))
         self.out.print(line)
 
     def step(self, text: str) -> None:
@@ -154,11 +172,16 @@ async def _show(folder: Path, screen: Screen, *, keep: bool, verbose: bool) -> N
         homeserver = await stack.enter_async_context(Homeserver(folder / "synapse", server_name=SERVER))
         for name, password in (("ada", words.ada), ("ben", words.ben), ("hearth", words.bot)):
             await homeserver.register(name, password)
-        config = write_settings(folder, homeserver.url, words.bot)
+        instance: demo_posts.Instance | None = None
+        if demo_posts.is_there():
+            instance = await stack.enter_async_context(demo_posts.instance(folder))
+        config = write_settings(folder, homeserver.url, words.bot, instance)
         screen.step("starting `hearth run` with the settings of one small file ...")
         bot = await stack.enter_async_context(_bot(config, folder / "hearth.log", verbose=verbose))
         async with _watched(bot, folder / "hearth.log"):
             await _converse(homeserver.url, words, screen, began)
+            if instance is not None:
+                await _correspond(instance, screen)
         if keep:
             _invite_to_stay(screen.out, homeserver.url, words, config)
             async with _watched(bot, folder / "hearth.log"):
@@ -203,16 +226,46 @@ async def _converse(url: str, words: Secrets, screen: Screen, began: float) -> N
     )
 
 
+async def _correspond(instance: demo_posts.Instance, screen: Screen) -> None:
+    """Ada writes to the bot in private, in a thread that Ben began, and then sends it a recording."""
+    screen.out.print(Rule("The same bot on Mastodon", style="yellow"))
+    screen.step(f"This is a loopback instance at {instance.url}: a test double that speaks Mastodon's API.")
+    mention = f"{instance.address('hearth')} "
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+        ada, ben = (demo_posts.Correspondent(http, instance, name) for name in ("ada", "ben"))
+        note = await ben.post(NOTES[0], visibility="public")
+        screen.posted("Ben", NOTES[0], "public")
+        for words, sound in ((POSTED, None), ("", VOICE)):
+            sent_at = time.monotonic()
+            asked = await ada.post(mention + words, visibility="direct", reply_to=note, sound=sound)
+            screen.posted("Ada", words or f"🎤 a recording of {VOICE_SECONDS} s", "only to the bot")
+            answer = await ada.answer_to(asked, "hearth", deadline=ANSWER_DEADLINE)
+            screen.posted("Hearth", answer, "only to Ada", f"{time.monotonic() - sent_at:.1f} s")
+
+
 async def _answered(ada: Neighbour, screen: Screen, asked: str, sent_at: float, what: str) -> None:
     screen.asked[asked] = sent_at
     await ada.until(lambda: asked in screen.answers, what, deadline=ANSWER_DEADLINE)
 
 
-def write_settings(folder: Path, url: str, password: str) -> Path:
-    """Write the settings file and the bot's password as an operator would; the file."""
+def write_settings(
+    folder: Path, url: str, password: str, instance: demo_posts.Instance | None = None
+) -> Path:
+    """Write the settings file and the bot's secrets as an operator would; the file."""
     data = folder / "hearth-data"
     files = CredentialFiles(read=(), write=data / "credentials")
     files.put(MATRIX_PASSWORD, SecretStr(password))
+    posts = ""
+    if instance is not None:
+        address = instance.address("hearth")
+        files.put(mastodon_token(address), SecretStr(instance.tokens["hearth"]))
+        posts = f"""
+[[mastodon]]
+instance = {json.dumps(instance.url)}
+user = {json.dumps(address)}
+allow = ["*"]
+private_media = true  # the instance is on this machine
+"""
     config = folder / "hearth.toml"
     # JSON strings are TOML strings.
     config.write_text(
@@ -227,7 +280,7 @@ allow = {json.dumps([SERVER])}
 
 [delivery]
 streaming = false  # short answers in one piece, so that a terminal can show them as lines
-""",
+{posts}""",
         encoding="utf-8",
     )
     return config

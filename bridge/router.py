@@ -77,6 +77,8 @@ class Options:
     turn_deadline: float = 600.0
     long_deadline: float = 6 * 3600.0
     first_retry: float = 2.0
+    place_is_person: bool = False
+    """Every asker has a place of their own here, so a moderator's `!stop` means all of them."""
     refusals_per_day: int | None = None
     """How often a person is told why they are not answered, in 24 hours; None: always."""
 
@@ -192,7 +194,6 @@ class Router:
     async def _stop(self, control: Control) -> None:
         now = self._clock.now()
         asker = control.message.sender
-        candidates = await self._journal.stoppable(control)
         counters = await self._journal.counters(self._platform.account, control.place.id, asker.id, now)
 
         def request(owner: str | None) -> Request:
@@ -206,6 +207,8 @@ class Router:
             )
 
         moderates = decide(self._house.policy, (), request(None), now).allowed
+        everywhere = moderates and self._options.place_is_person
+        candidates = await self._journal.stoppable(control, everywhere=everywhere)
         turns, owner = answer.owner_to_stop(control.message, candidates, may_stop_others=moderates)
         verdict = decide(self._house.policy, (), request(owner if turns else asker.id), now)
         stopped = turns if verdict.allowed else ()

@@ -24,6 +24,7 @@ OFF = "off"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _USER = re.compile(r"@[^:\s]+:[^\s@]+")
+_HANDLE = re.compile(r"@[^@:\s]+@[A-Za-z0-9.\-]+(:\d+)?")
 _LANGUAGE = re.compile(r"([a-z]{2,3})?")
 _SERVER = re.compile(r"[A-Za-z0-9.\-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?")
 
@@ -58,11 +59,20 @@ def _user(value: object) -> object:
     return value
 
 
+def _handle(value: object) -> object:
+    if not isinstance(value, str) or _HANDLE.fullmatch(value) is None:
+        raise ValueError('write a full address, as in "@hearth@example.social"')
+    return value
+
+
 def _who(value: object) -> object:
     if not isinstance(value, str) or not (
-        value == ANYONE or _USER.fullmatch(value) or _SERVER.fullmatch(value)
+        value == ANYONE or any(form.fullmatch(value) for form in (_USER, _HANDLE, _SERVER))
     ):
-        raise ValueError('write an address ("@ada:example.org"), a server ("example.org") or "*"')
+        raise ValueError(
+            'write an address ("@ada:example.org", on Mastodon "@ada@example.org"), '
+            'a server ("example.org") or "*"'
+        )
     return value
 
 
@@ -82,6 +92,7 @@ def _language(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 User = Annotated[str, BeforeValidator(_user)]
+Handle = Annotated[str, BeforeValidator(_handle)]
 Who = Annotated[str, BeforeValidator(_who)]
 Url = Annotated[str, BeforeValidator(_url)]
 Language = Annotated[str, BeforeValidator(_language)]
@@ -116,6 +127,46 @@ class MatrixSettings(Section):
     )
     bots: tuple[User, ...] = Field(
         default=(), description="Addresses of other bots: read as context, never answered."
+    )
+
+
+class MastodonSettings(Section):
+    """One account on a server that speaks Mastodon's API; write `[[mastodon]]` once for each."""
+
+    instance: Url = Field(description="Address of the instance, as in a browser.")
+    user: Handle = Field(description="Full address of the bot's account there.")
+    allow: tuple[Who, ...] = Field(
+        default=(),
+        description='Who may ask: addresses, whole servers, or `"*"` for everybody. Empty: nobody.',
+    )
+    admins: tuple[Handle, ...] = Field(
+        default=(), description="Who moderates: their `!stop` ends what is being written for anybody."
+    )
+    accept_private_mentions: bool = Field(
+        default=False,
+        description=(
+            "Let private mentions by people whom the account does not follow through the server's filter "
+            "at every start. Servers since Mastodon 4.3 hold them back by default."
+        ),
+    )
+    max_age: Duration = Field(
+        default=timedelta(days=1),
+        gt=ZERO,
+        description="A question older than this when it reaches us is settled as expired, not answered.",
+    )
+    poll: Duration = Field(
+        default=timedelta(minutes=1),
+        ge=timedelta(seconds=1),
+        description="How often to ask for mentions, even where the server tells of them as they come.",
+    )
+    language: str = Field(
+        default="en",
+        pattern=r"[a-z]{2,3}",
+        description="Language of an answer to a post that names none, as its code.",
+    )
+    private_media: bool = Field(
+        default=False,
+        description="Also fetch recordings from private and loopback addresses. For tests on one machine.",
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from bridge.sections import (
     ChatSettings,
     DeliverySettings,
     LimitSettings,
+    MastodonSettings,
     MatrixSettings,
     ModelSettings,
     PolicySettings,
@@ -68,6 +70,7 @@ class Settings(BaseSettings):
         default=30, ge=1, description="Words of settled questions are erased after this many days."
     )
     matrix: MatrixSettings | None = Field(default=None, description="The account on Matrix.")
+    mastodon: tuple[MastodonSettings, ...] = Field(default=(), description="The accounts on Mastodon.")
     model: ModelSettings = Field(default=ModelSettings(), description="The language model.")
     speech: SpeechSettings = Field(default=SpeechSettings(), description="The speech model.")
     policy: PolicySettings = Field(default=PolicySettings(), description="What every room allows.")
@@ -164,6 +167,10 @@ class Settings(BaseSettings):
             voice=self.policy.voice,
         )
 
+    def mastodon_policy(self, account: MastodonSettings) -> RoomPolicy:
+        """The policy for whoever writes to that account: the same but for who may ask."""
+        return replace(self.room_policy, askers=frozenset(account.allow))
+
     def credentials(self, environ: Mapping[str, str] | None = None) -> CredentialFiles:
         """Where the secrets are: systemd's folder first, then the configured one.
 
@@ -181,12 +188,17 @@ class Settings(BaseSettings):
         if self._source is None:
             raise Misconfigured(
                 str(DEFAULT_FILE),
-                "no settings file here; write one with [matrix] homeserver, user and allow "
+                "no settings file here; write one with [matrix] homeserver, user and allow, or [[mastodon]] "
                 "(docs/settings.md), or name one with --config; `hearth demo` needs none",
             )
         raise Misconfigured(
             f"matrix (in {self._source})", "missing; add [matrix] with homeserver, user and allow"
         )
+
+    def need_account(self) -> None:
+        """Raise `Misconfigured` where there is no account to answer for."""
+        if not self.mastodon:
+            self.need_matrix()
 
     def _resolve(self, path: Path) -> Path:
         return self._base / path.expanduser()
@@ -281,7 +293,7 @@ def _explain(error: ValidationError, path: Path | None, variables: Mapping[str, 
 
 def _guess(where: list[str]) -> str:
     """The setting that was probably meant: in the same table first, else anywhere."""
-    *table, wrong = where
+    *table, wrong = [part for part in where if not part.isdigit()]  # of which account: no matter
     prefix = "".join(part + "." for part in table)
     every = [name for name, _, _ in names()]
     siblings = {name[len(prefix) :].partition(".")[0] for name in every if name.startswith(prefix)}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bots.chat import Chat
-from bridge.app import App, bots_of, opened, options_of
+from bridge.app import Account, App, bots_of, opened, options_of
 from bridge.console import SERVER, ConsolePlatform
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ async def _talk(settings: Settings, question: str | None, out: Console) -> int:
     chat = bots["chat"]
     name = chat.own_name if isinstance(chat, Chat) else "Hearth"
     async with opened(settings, hears=False) as house:
-        app = App(house, [console], bots, options_of(settings, name), rng=random.Random())  # noqa: S311 - jitter
+        account = Account(console, settings.room_policy, options_of(settings, name))
+        app = App(house, [account], bots, rng=random.Random())  # noqa: S311 - jitter
         serving = asyncio.create_task(app.serve(stop))
 
         async def answered() -> None:

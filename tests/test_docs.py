@@ -12,7 +12,7 @@ import pytest
 
 import bridge.cli
 from bridge.cli import main
-from bridge.credentials import KNOWN
+from bridge.credentials import KNOWN, mastodon_token
 from bridge.settings import load, names
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -81,6 +81,7 @@ def test_the_full_example_has_every_setting() -> None:
     """Nothing that can be set is missing from the example (commented out where it excludes another)."""
     full = max(_blocks("settings.md", "toml"), key=len)
     said = tomllib.loads(full)
+    said["mastodon"] = said["mastodon"][0]
     for table in ("model", "speech"):
         said[table] |= {"base_url": "", "name": ""}
     assert full.count("# base_url = ") == full.count("# name = ") == 2
@@ -91,7 +92,9 @@ def test_the_full_example_has_every_setting() -> None:
 
 def test_the_variables_of_the_examples_are_settings() -> None:
     """`HEARTH_...` in a page is a name that works."""
-    known = {"HEARTH_CONFIG"} | {f"HEARTH_{name.upper().replace('.', '__')}" for name, _, _ in names()}
+    known = {"HEARTH_CONFIG", "HEARTH_MASTODON"} | {
+        f"HEARTH_{name.upper().replace('.', '__')}" for name, _, _ in names()
+    }
     for page in ("settings.md", "cli.md"):
         for variable in re.findall(r"\bHEARTH_[A-Z_]+[A-Z]", _page(page)):
             assert variable in known
@@ -101,6 +104,7 @@ def test_every_credential_file_is_documented() -> None:
     """An operator finds each secret's name, and that of no other."""
     table = _page("settings.md").partition("## Secrets")[2]
     assert set(re.findall(r"^\| `([a-z-]+)` \|", table, flags=re.MULTILINE)) == set(KNOWN)
+    assert f"`{mastodon_token('@name@server')}`" in table
 
 
 @pytest.mark.parametrize("name", sorted(_commands(main)))

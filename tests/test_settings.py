@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from bridge.credentials import MATRIX_PASSWORD, MATRIX_PICKLE_KEY, CredentialFiles
+from bridge.credentials import MATRIX_PASSWORD, MATRIX_PICKLE_KEY, CredentialFiles, mastodon_token
 from bridge.platform import Misconfigured
 from bridge.settings import DEFAULT_FILE, Settings, load, names
 from models.bundled import MODEL_PATH
@@ -55,6 +55,43 @@ def test_without_a_file_the_defaults_stand_and_matrix_is_asked_for() -> None:
     assert settings.room_policy.askers == frozenset()
     with pytest.raises(Misconfigured, match=r"hearth.toml: .*\[matrix\]"):
         settings.need_matrix()
+
+
+TWO = """
+[[mastodon]]
+instance = "https://one.example/"
+user = "@hearth@one.example"
+allow = ["*"]
+[[mastodon]]
+instance = "http://127.0.0.1:3000"
+user = "@hearth@127.0.0.1:3000"
+allow = ["@ada@two.example"]
+"""
+
+
+def test_several_accounts_on_mastodon_stand_for_themselves() -> None:
+    """Each has its instance, its askers and its token's file; Matrix is not needed beside them."""
+    settings = _load(TWO)
+    settings.need_account()
+    one, two = settings.mastodon
+    assert one.instance == "https://one.example"
+    assert settings.mastodon_policy(one).askers == {"*"}
+    assert settings.mastodon_policy(two).admits("@ada@two.example")
+    assert not settings.mastodon_policy(two).admits("@ben@two.example")
+    assert mastodon_token(two.user) == "mastodon-token-hearth@127.0.0.1_3000"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant", "words"),
+    [
+        ('user = "@hearth@one.example"', 'user = "@hearth:one.example"', "mastodon.0.user"),
+        ('user = "@hearth@one.example"', 'usr = "@hearth@one.example"', "did you mean user?"),
+        ("https://one.example/", "one.example", "mastodon.0.instance"),
+    ],
+)
+def test_a_mistake_in_an_account_is_told(said: str, meant: str, words: str) -> None:
+    """The account is named by its number, and the guess is right."""
+    assert words in str(_refused(TWO.replace(said, meant)))
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:

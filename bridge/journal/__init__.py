@@ -137,10 +137,12 @@ class Journal:
         """Controls that nobody has handled yet."""
         return await self._store.read(lambda db: turns.controls(db, account))
 
-    async def stoppable(self, control: Control) -> list[tuple[int, str]]:
-        """(turn, asker) of what a `!stop` could end."""
+    async def stoppable(self, control: Control, *, everywhere: bool = False) -> list[tuple[int, str]]:
+        """(turn, asker) of what a `!stop` could end: in its place and thread, or on the whole account."""
         place, thread = control.place, control.message.thread
-        return await self._store.read(lambda db: turns.stoppable(db, place.account, place.id, thread))
+        return await self._store.read(
+            lambda db: turns.stoppable(db, place.account, place.id, thread, everywhere=everywhere)
+        )
 
     async def stop_turns(
         self,

@@ -320,13 +320,14 @@ def controls(db: sqlite3.Connection, account: str) -> list[Control]:
 
 
 def stoppable(
-    db: sqlite3.Connection, account: str, place_id: str, thread: str | None
+    db: sqlite3.Connection, account: str, place_id: str, thread: str | None, *, everywhere: bool
 ) -> list[tuple[int, str]]:
-    """(turn, asker) of what `!stop` could end here, newest first: running, then still pending."""
+    """(turn, asker) of what `!stop` could end here (or `everywhere`), newest first: running, then pending."""
     rows = db.execute(
-        "SELECT id, asker FROM turns WHERE account = ? AND place = ? AND thread IS ? AND bot != 'steward' "
+        "SELECT id, asker FROM turns WHERE account = :account AND bot != 'steward' "
+        "AND (:everywhere OR (place = :place AND thread IS :thread)) "
         "AND state IN ('running', 'pending') ORDER BY state = 'running' DESC, id DESC",
-        [account, place_id, thread],
+        {"account": account, "place": place_id, "thread": thread, "everywhere": everywhere},
     ).fetchall()
     return [(row["id"], row["asker"]) for row in rows]
 

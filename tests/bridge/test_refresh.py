@@ -13,8 +13,8 @@ from bridge.platform import Event, EventKind, Fresh, Retryable, Unclear
 from bridge.router import MORE_MS, Options
 from policies.room import RoomPolicy
 from tests.fakes.clock import VirtualClock
-from tests.fakes.process import answer_to
-from tests.fakes.server import ADA, BEN, ROOM
+from tests.fakes.process import Parrot, answer_to
+from tests.fakes.server import ADA, BEN, MOD, ROOM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -237,6 +237,23 @@ async def test_a_send_whose_fate_is_unknown_is_looked_for(server: FakeServer, st
     await process.idle()
     assert server.answers(question) == [answer_to("Once?")]
     assert len(server.attempts) == 1
+
+
+@pytest.mark.parametrize(("place_is_person", "stopped"), [(True, 2), (False, 0)])
+async def test_a_moderators_stop_where_every_asker_has_a_place(
+    server: FakeServer, start: Start, *, place_is_person: bool, stopped: int
+) -> None:
+    """It ends what is written for anybody on the account; in rooms, only what is written in that room."""
+    for person in (ADA, BEN):
+        server.say(
+            "Tell me a story", by=person, place=server.room(f"!{person.name}", PlaceKind.DIRECT, person)
+        )
+    server.room("!mod", PlaceKind.DIRECT, MOD)
+    process = await start(bot=Parrot(pace=30), options=Options(place_is_person=place_is_person))
+    await asyncio.sleep(5)
+    server.say("!stop", by=MOD, place="!mod")
+    await process.until(lambda: bool(server.texts("!mod")))
+    assert [turn.outcome for turn in await process.journal.turns()].count("stopped") == stopped
 
 
 # -- manners ---------------------------------------------------------------------------------------
