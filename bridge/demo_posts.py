@@ -33,7 +33,7 @@ LOOK_EVERY = 0.2
 
 def is_there() -> bool:
     """Whether the loopback instance can be started: in the repository, and not where only the package is."""
-    return (ROOT / "tests" / "fakes" / "instance.py").exists()
+    return (ROOT / "tests" / "fakes" / "instance_main.py").exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ async def instance(folder: Path) -> AsyncGenerator[Instance]:
     tokens = folder / "tokens.json"
     with await asyncio.to_thread((folder / "instance.log").open, "ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.fakes.instance", "--port", "0"),
+            *(sys.executable, "-m", "tests.fakes.instance_main", "--port", "0"),
             *("--accounts", ",".join(PEOPLE), "--tokens", str(tokens)),
             cwd=ROOT,
             stdin=asyncio.subprocess.DEVNULL,

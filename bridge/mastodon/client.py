@@ -298,6 +298,11 @@ class Client:
             status = None
         return self._remember(status_id, status)
 
+    def known(self, status_id: str) -> dict[str, Any] | None:
+        """A status as it was when it was last read; None where that was long ago, or never."""
+        seen = self._known.get(status_id)
+        return None if seen is None else seen.status
+
     def forget(self, status_id: str) -> None:
         """Keep no copy of a status: it is gone, or has changed."""
         self._known.pop(status_id, None)

@@ -18,7 +18,7 @@ from bots.conversation import Person, Say
 from bridge.mastodon import manners, media, thread
 from bridge.mastodon.client import Client
 from bridge.mastodon.doorbell import Bell
-from bridge.mastodon.feed import Feed
+from bridge.mastodon.feed import LOOK_EVERY, Feed
 from bridge.mastodon.post import Poster
 from bridge.mastodon.translate import gone
 from bridge.platform import Event, EventKind, Misconfigured, Refused, Retryable
@@ -66,6 +66,7 @@ class MastodonPlatform:
         accept_private_mentions: bool = False,
         private_media: bool = False,
         poll_every: float = 60.0,
+        look_every: float = LOOK_EVERY,
         timeout: float = 15.0,
     ) -> None:
         self.account = account
@@ -86,6 +87,7 @@ class MastodonPlatform:
             rng=rng,
             doorbell=self._doorbell,
             poll_every=poll_every,
+            look_every=look_every,
         )
         self._poster = Poster(self.client, clock=clock, language=language, gone=self._question_gone)
         self._ready = asyncio.Event()
@@ -123,9 +125,7 @@ class MastodonPlatform:
                 wait = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures, 16))
                 wait = max(getattr(error, "after", None) or 0.0, wait * self._rng.uniform(0.5, 1.0))
                 failures += 1
-                log.warning(
-                    "instance_not_there", account=self.account, error=str(error), wait=round(wait, 1)
-                )
+                log.warning("instance_not_there", account=self.account, error=str(error), wait=round(wait, 1))
                 await self._clock.sleep(wait)
 
     def _question_gone(self, status_id: str, place: str) -> None:

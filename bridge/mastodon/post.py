@@ -218,7 +218,9 @@ class Poster:
         if asked is None:
             taken = UNKNOWN_MENTION + audience.LONGEST_SPOILER
         else:
-            taken = measure(_addressed(asked, ""), client.instance) + measure(_warning(asked), client.instance)
+            taken = measure(_addressed(asked, ""), client.instance) + measure(
+                _warning(asked), client.instance
+            )
         soon = client.limits.low(self._clock.now())
         note = "" if soon is None else f"\n\n{wording_public.posts_nearly_spent(soon)}"
         room = client.instance.max_characters - taken - measure(note, client.instance)

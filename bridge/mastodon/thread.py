@@ -42,7 +42,7 @@ LONGEST: Final = 2_000
 WHOLE: Final = 12_000
 """Characters of all of them."""
 
-_ASKED: Final = frozenset({TurnKind.MESSAGE, TurnKind.REVISION})
+_ASKED: Final = frozenset({TurnKind.MESSAGE, TurnKind.REVISION, TurnKind.ANSWERED})
 
 
 async def refresh(client: Client, turn: Turn, *, admins: frozenset[str]) -> Fresh:
@@ -57,7 +57,8 @@ async def refresh(client: Client, turn: Turn, *, admins: frozenset[str]) -> Fres
     if status is None or not mentions_us(status, me):
         return Fresh(changed=gone(asked.id, asker, asked.sender, client.server_now()))
     now = message(status, client.instance, me, admins)
-    if now.text != asked.text:
+    heard_before = turn.heard is not None and asked.text == turn.heard.text
+    if now.text != ("" if heard_before else asked.text):
         return Fresh(changed=edited(status, asker, now))
     command = parse(asked.text, own_id=me.address, own_name=me.username)
     wants_sound = command is not None and command.name in OF_THE_SCRIBE

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bridge.mastodon.instance import Instance
 
 ADMIN_POWER: Final = 100
+HELP: Final = "!help"
 BARE_COMMANDS: Final = frozenset({"help", "status", "why", "forget", "stop"})
 """What is a command in a private mention without its `!`."""
 WIDE: Final = frozenset({"public", "unlisted"})
@@ -93,6 +94,8 @@ def message(status: Mapping[str, Any], instance: Instance, me: Me, admins: froze
 def words(status: Mapping[str, Any], me: Me) -> str:
     """All that the author says: content warning, words, poll, and what the images show.
 
+    A mention and nothing else asks what can be asked.
+
     A private mention that is one command word and nothing else gets the `!` of a command.
     """
     said = plain(
@@ -109,6 +112,8 @@ def words(status: Mapping[str, Any], me: Me) -> str:
     parts += ["\n".join(["[poll]", *options])] if options else []
     parts += [_note(media) for media in dicts_of(status.get("media_attachments"))[:_MOST_MEDIA]]
     text = "\n".join(part for part in parts if part)
+    if not text and not attachments(status):
+        return HELP
     if status.get("visibility") == "direct" and text.casefold() in BARE_COMMANDS:
         return f"!{text}"
     return text
