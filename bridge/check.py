@@ -25,8 +25,14 @@ import aiohttp
 from rich.console import Console
 
 import models.bundled
+from bridge.accounts import check_account
 from bridge.app import bots_of, locked, opened
-from bridge.credentials import MATRIX_ACCESS_TOKEN, MATRIX_PASSWORD, MODEL_API_KEY, SPEECH_API_KEY
+from bridge.credentials import (
+    MATRIX_ACCESS_TOKEN,
+    MATRIX_PASSWORD,
+    MODEL_API_KEY,
+    SPEECH_API_KEY,
+)
 from bridge.ears import SOCKET as SPEECH_SOCKET
 from bridge.ears import listening
 from bridge.journal import Journal
@@ -78,9 +84,13 @@ async def look(config: Path | None, *, model: bool) -> AsyncIterator[Line]:
     yield await _journal(settings.journal_path)
     yield await asyncio.to_thread(credentials, settings)
     if settings.matrix is None:
-        yield Line("matrix", State.NOTE, "not set: `hearth chat` works, `hearth run` needs [matrix]")
+        remedy = "" if settings.mastodon else ": `hearth chat` works, `hearth run` needs it or [[mastodon]]"
+        yield Line("matrix", State.NOTE, f"not set{remedy}")
     else:
         async for line in _matrix(settings, settings.matrix):
+            yield line
+    for account in settings.mastodon:
+        async for line in check_account(settings, account):
             yield line
     yield await asyncio.to_thread(persona, settings)
     if model:

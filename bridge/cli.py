@@ -360,6 +360,37 @@ def turns_retry(ctx: click.Context, turn: int) -> None:
     ctx.exit(_run(view.retry(_settings(ctx), turn)))
 
 
+# -- mastodon --------------------------------------------------------------------------------------
+
+
+@main.group()
+def mastodon() -> None:
+    """The accounts on Mastodon."""
+
+
+@mastodon.command("login")
+@click.argument("address", required=False)
+@click.option("--token-stdin", is_flag=True, help="Take a token that you made yourself from standard input.")
+@click.option("--mark", is_flag=True, help="Also mark the account as a bot (needs one right more).")
+@click.pass_context
+def mastodon_login(ctx: click.Context, address: str | None, *, token_stdin: bool, mark: bool) -> None:
+    """Log in with the account ADDRESS of the settings, and keep its token as a credential file.
+
+    Shows an address to open in a browser, where you allow Hearth to use the account, and asks for the
+    code that is shown there. Doing it again replaces the token.
+
+    \b
+    hearth mastodon login
+    hearth mastodon login @hearth@social.example.org --mark
+    hearth mastodon login --token-stdin < token.txt
+    """
+    _log_little(ctx)
+    from bridge.accounts import enrol  # noqa: PLC0415
+
+    token = sys.stdin.read().strip() if token_stdin else None
+    ctx.exit(_run(enrol(_settings(ctx), address, token=token, marks=mark)))
+
+
 # -- models ----------------------------------------------------------------------------------------
 
 
