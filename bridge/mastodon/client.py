@@ -29,6 +29,7 @@ from mastodon.errors import MastodonError
 from bridge.mastodon.errors import FORBIDDEN, Answer, family, of_answer
 from bridge.mastodon.instance import parse_instance
 from bridge.mastodon.limits import Limits
+from bridge.mastodon.outage import Outage
 from bridge.mastodon.wire import Told, Wire
 from bridge.platform import Broken, Misconfigured, PlatformError, Refused, Retryable
 
@@ -105,6 +106,7 @@ class Client:
         self.instance: Instance = parse_instance(self.url, {})
         """What the instance said at `open`; defaults before."""
         self.limits = Limits()
+        self._outage = Outage()
         self.requests = 0
         self._clock = clock
         self._rng = rng
@@ -149,7 +151,7 @@ class Client:
         refused: Answer | None = None
         for version in (2, 1):
             path = f"/api/v{version}/instance"
-            outcome = await self._run(path, partial(self._get, path))
+            outcome = await self._run(path, partial(self._get, path), verifying=True)
             status = outcome.answer.status
             if isinstance(outcome.body, dict) and outcome.error is None:
                 return outcome.body
@@ -208,12 +210,20 @@ class Client:
         wait = self.limits.before_request(now)
         if wait > 0:
             raise Retryable(f"{what}: the request budget is spent", wait)
+        wait = self._outage.before_request(now)
+        if wait > 0:
+            raise Retryable(f"{what}: the instance does not answer", wait)
+        failures = self._outage.failures
         self.limits.requested(now)
         loop = asyncio.get_running_loop()
         outcome = await loop.run_in_executor(
             self._threads, lambda: self._attempt(what, work, posts=posts, verifying=verifying)
         )
         self._learn(outcome, posts=posts)
+        if _is_outage(outcome):
+            self._outage.failed(failures, self._clock.now(), self._rng.random())
+        else:
+            self._outage.answered()
         return outcome
 
     def _learn(self, outcome: _Outcome, *, posts: bool) -> None:
@@ -360,3 +370,9 @@ def _settle(waiting: _Waiting, error: PlatformError) -> None:
         for future in futures:
             if not future.done():
                 future.set_exception(error)
+
+
+def _is_outage(outcome: _Outcome) -> bool:
+    """Whether nobody answered for the instance, or a proxy did; a limit is an answer."""
+    passing = outcome.answer.status in _PASSING and outcome.answer.is_json
+    return isinstance(outcome.error, Retryable) and not passing

@@ -6,7 +6,8 @@ text of a server in it (an error page may quote what a person wrote).
     the answer                                  reading          posting
     401                                         Misconfigured    Misconfigured   log in again
     400 as HTML, where the token is looked at   Misconfigured    -               Takahe's bad token
-    3xx                                         Misconfigured    Misconfigured   the base redirects
+    3xx, where the token is looked at           Misconfigured    -               the base redirects
+    3xx                                         Retryable        Retryable       surely not done
     403                                         Refused          Refused         scope, block, suspension
     404, 410                                    Refused          Refused         gone, or not for us
     403, 404, 410 as HTML, but from Takahe      Retryable        Retryable       a proxy's page
@@ -138,9 +139,9 @@ def of_answer(what: str, answer: Answer, *, posts: bool = False, verifying: bool
     if status is None:
         return doubt(f"{what}: no answer", posts=posts and answer.sent)
     said = f"{what}: {status}"
-    if status in _REDIRECT:
+    if status in _REDIRECT and verifying:
         return Misconfigured("mastodon", f"{said}, the API redirects; set its url to {answer.location[:200]}")
-    if status in _PASSING:
+    if status in _PASSING or status in _REDIRECT:
         return Retryable(said, answer.wait)
     if status in _CLIENT:
         return _refusal(said, status, answer, verifying=verifying)

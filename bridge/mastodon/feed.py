@@ -61,6 +61,7 @@ LONGEST_PAUSE: Final = 120.0
 
 _API_43: Final = 2
 _FIRST_PAGES: Final = 25
+_OPEN_AGAIN: Final = 8
 _TOLD: Final = 1000
 _GAPS: Final = ((150, 0.2), (50, 2.0), (0, 10.0))
 """Seconds between two polls, by how many requests are left."""
@@ -247,13 +248,14 @@ class Feed:
         """Seconds until the next try: doubling, jittered, capped; never less than the server asks for.
 
         Raises `Misconfigured`. A server that says no to a poll may mean the token, in words of its own
-        (Takahe: 400 in HTML): then it is asked whose token this is.
+        (Takahe: 400 in HTML): then it is asked whose token this is. So it is now and then anyway: the
+        instance may have moved.
         """
         if isinstance(error, Misconfigured):
             raise error
         if self._failures == 0:
             log.warning("instance_not_answering", url=self._client.url, error=str(error))
-        if isinstance(error, Refused | Broken):
+        if isinstance(error, Refused | Broken) or self._failures % _OPEN_AGAIN == _OPEN_AGAIN - 1:
             try:
                 await self._client.open()
             except Misconfigured:

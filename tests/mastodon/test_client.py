@@ -85,7 +85,7 @@ def test_any_failure_is_one_family(
     ("status", "is_json", "reading", "posting"),
     [
         (401, True, Misconfigured, Misconfigured),
-        (301, False, Misconfigured, Misconfigured),
+        (301, False, Retryable, Retryable),
         (403, True, Refused, Refused),
         (404, True, Refused, Refused),
         (410, True, Refused, Refused),
@@ -228,7 +228,7 @@ async def test_headers_that_the_library_cannot_read_cost_no_post(server: Scripte
         (html(502), Unclear),
         (html(200), Unclear),
         (json({}, 422), Broken),
-        (html(302, Location="/x"), Misconfigured),
+        (html(302, Location="/x"), Retryable),
     ],
 )
 async def test_a_post_is_never_sent_twice(
