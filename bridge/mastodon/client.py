@@ -1,7 +1,7 @@
 """One account on one instance: Mastodon.py in threads, one request for one call.
 
     call() --- budget --- thread: Mastodon.py on a session of ours --- answer, headers ---> limits, clock
-    status() -- those of 20 ms together --> one GET /api/v1/statuses?id[]=  (at most 20 ids)
+    status() -- at once; those that come meanwhile --> one GET /api/v1/statuses?id[]=  (at most 20 ids)
 
 Promises: never two threads on one Mastodon object; no request beside the one that was asked for
 (`requests` counts them); what comes back is the JSON as it was sent, ids as strings and times as
@@ -35,13 +35,11 @@ from bridge.platform import Broken, Misconfigured, PlatformError, Refused, Retry
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from bridge.mastodon.instance import Instance
     from bridge.schedule import Clock
 
-TOGETHER: Final = 0.02
-"""Seconds in which calls of `status` become one request."""
 MANY: Final = 20
 """Statuses in one request: the most that Mastodon takes."""
 REMEMBERED: Final = 1000
@@ -119,7 +117,7 @@ class Client:
         self._closed = False
         self._known: dict[str, _Seen] = {}
         self._waiting: _Waiting = {}
-        self._readers: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.Task[None] | None = None
 
     # -- start and stop ----------------------------------------------------------------------------
 
@@ -170,9 +168,9 @@ class Client:
     async def close(self) -> None:
         """Let go of the connections; requests under way end by their own deadline."""
         self._closed = True
-        for task in self._readers:
-            task.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
         _settle(self._waiting, Retryable("the client is closed"))
         self._waiting = {}
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -319,42 +317,34 @@ class Client:
 
     async def _read_together(self, status_id: str) -> dict[str, Any] | None:
         future: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
-        if not self._waiting:
-            self._start(self._collect())
         self._waiting.setdefault(status_id, []).append(future)
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read_waiting())
         return await future
 
-    async def _collect(self) -> None:
-        await self._clock.sleep(TOGETHER)
-        wanted, self._waiting = self._waiting, {}
-        ids = list(wanted)
-        for at in range(0, len(ids), MANY):
-            some = ids[at : at + MANY]
-            self._start(self._read_many({one: wanted[one] for one in some}))
+    async def _read_waiting(self) -> None:
+        try:
+            while self._waiting:
+                some = list(self._waiting)[:MANY]
+                await self._read_many({one: self._waiting.pop(one) for one in some})
+        finally:
+            self._reader = None
 
     async def _read_many(self, wanted: _Waiting) -> None:
-        found: dict[str, Any] = {}
-        error: PlatformError | None = None
         try:
             answer = await self.call("statuses", list(wanted))
             if not isinstance(answer, list):
                 raise Retryable("statuses: the answer is no list")
             found = {str(one["id"]): one for one in answer if isinstance(one, dict) and "id" in one}
-        except PlatformError as failure:
-            error = failure
-        if error is not None:
+            for status_id, futures in wanted.items():
+                status = self._remember(status_id, found.get(status_id))
+                for future in futures:
+                    if not future.done():
+                        future.set_result(status)
+        except PlatformError as error:
             _settle(wanted, error)
-            return
-        for status_id, futures in wanted.items():
-            status = self._remember(status_id, found.get(status_id))
-            for future in futures:
-                if not future.done():
-                    future.set_result(status)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
+        finally:
+            _settle(wanted, Retryable("statuses: not read"))  # only those that nothing was said to
 
     def _remember(self, status_id: str, status: dict[str, Any] | None) -> dict[str, Any] | None:
         self._known.pop(status_id, None)
@@ -365,7 +355,7 @@ class Client:
 
 
 def _settle(waiting: _Waiting, error: PlatformError) -> None:
-    """Tell all that wait what went wrong."""
+    """Tell all that still wait what went wrong."""
     for futures in waiting.values():
         for future in futures:
             if not future.done():
