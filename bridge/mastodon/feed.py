@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -49,7 +50,7 @@ PAGE: Final = 40
 SHORT: Final = 15
 """A page with less is the last one: some servers give fewer than they are asked for, none gives so few."""
 LOOK_EVERY: Final = 300.0
-"""Seconds between looks at what was answered."""
+"""Seconds between looks at what was answered; each post is looked at again when its age has doubled."""
 LOOK_FOR_MS: Final = 86_400_000
 LOOKS: Final = 20
 """Requests of one such look."""
@@ -69,6 +70,15 @@ _NOTICES: Final[Mapping[str, str]] = {
     "moderation_warning": "moderators warned the bot's account: sign in there as the bot and read the notice",
     "severed_relationships": "the instance has cut off other servers: their people do not reach the bot now",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A mention that was answered: watched since when, and due to be looked at when (ms)."""
+
+    event: Event
+    since: int
+    due: int
 
 
 class Feed:
@@ -95,7 +105,7 @@ class Feed:
         self._poll_every = poll_every
         self._look_every = look_every
         self._told: deque[Event] = deque(maxlen=_TOLD)
-        self._watched: dict[str, tuple[Event, int]] = {}
+        self._watched: dict[str, _Watched] = {}
         self._min_id: str | None = None
         self._failures = 0
 
@@ -109,9 +119,10 @@ class Feed:
         self._doorbell.ring()
 
     def watch(self, event: Event) -> None:
-        """Look for a day whether a mention that was answered is still there."""
+        """Look for a day whether a mention that was answered is still there, ever more rarely."""
+        now = self._clock.now()
         self._watched.pop(event.id, None)
-        self._watched[event.id] = (event, self._clock.now() + LOOK_FOR_MS)
+        self._watched[event.id] = _Watched(event, now, now + self._ms(self._look_every))
         while len(self._watched) > WATCHED:
             del self._watched[next(iter(self._watched))]
 
@@ -272,13 +283,11 @@ class Feed:
     async def _look(self) -> None:
         """Read what was answered again, the least recently read first; who is gone is told."""
         now = self._clock.now()
-        for status_id, (_, until) in list(self._watched.items()):
-            if until <= now:
-                del self._watched[status_id]
+        self._watched = {key: one for key, one in self._watched.items() if now < one.since + LOOK_FOR_MS}
         if self._client.limits.requests_left(now) < _GAPS[0][0]:
             return  # answering comes first
         most = LOOKS * (TOGETHER if self._client.instance.reads_many else 1)
-        some = list(self._watched)[:most]
+        some = [key for key, one in self._watched.items() if one.due <= now][:most]
         found = await asyncio.gather(*map(self._client.status, some), return_exceptions=True)
         for status_id, status in zip(some, found, strict=True):
             if isinstance(status, Misconfigured):
@@ -290,8 +299,8 @@ class Feed:
             known = self._watched.pop(status_id, None)
             if known is None:
                 continue
-            event, _ = known
             if status is None or not mentions_us(status, self._client.me):
-                self.tell(gone(status_id, event.place, event.sender, now))
+                self.tell(gone(status_id, known.event.place, known.event.sender, now))
             else:
-                self._watched[status_id] = known
+                pause = max(self._ms(self._look_every), now - known.since)
+                self._watched[status_id] = replace(known, due=now + pause)

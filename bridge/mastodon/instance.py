@@ -56,7 +56,7 @@ class Instance:
     reads_many: bool = False
     """Whether `GET /api/v1/statuses?id[]=` exists."""
     counts_raw: bool = False
-    """Whether a post is measured in plain characters, links and mentions in full (Takahe)."""
+    """Whether a post is measured in plain characters, links and mentions in full (Takahe, GoToSocial)."""
 
 
 def parse_instance(url: str, document: Mapping[str, Any]) -> Instance:
@@ -82,7 +82,7 @@ def parse_instance(url: str, document: Mapping[str, Any]) -> Instance:
         streaming_url=None if software in _SILENT else _streaming(url, told),
         websocket_only=software in _WEBSOCKET_ONLY,
         reads_many=api_version >= READS_MANY_SINCE,
-        counts_raw=software == "takahe",
+        counts_raw=software in ("takahe", "gotosocial"),
     )
 
 

@@ -313,7 +313,7 @@ def test_a_deleted_question_is_noticed_within_minutes() -> None:
         }
         looked = here.client.count("status")
         await here.listen(2 * 86_400, here.cursor)
-        assert here.client.count("status") - looked <= 288
+        assert here.client.count("status") - looked <= 9
 
     run(scenario())
 
