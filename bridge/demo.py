@@ -264,6 +264,7 @@ def write_settings(
 instance = {json.dumps(instance.url)}
 user = {json.dumps(address)}
 allow = ["*"]
+accept_private_mentions = true  # Mastodon holds back those of strangers otherwise
 private_media = true  # the instance is on this machine
 """
     config = folder / "hearth.toml"

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 PEOPLE = ("ada", "ben", "hearth")
 START_DEADLINE = 30.0
 STOP_DEADLINE = 10.0
-LOOK_EVERY = 0.2
+LOOK_EVERY = 0.3
 
 
 def is_there() -> bool:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from bridge.demo import ADA, BEN, BOT, NOTES, QUESTIONS
+from bridge.demo import ADA, BEN, BOT, NOTES, POSTED, QUESTIONS
 from tests.human import Human
 
 if TYPE_CHECKING:
@@ -111,6 +111,15 @@ def test_the_demonstration_shows_an_encrypted_conversation_in_time(temporary: Pa
     assert [words in line for words, line in zip(expected, said[1:], strict=True)] == [True] * len(expected)
     assert all(re.search(r"\d+\.\d s$", line) for line in said[1:] if re.search(f"{LOCK} +Hearth", line))
     assert "Echo: Ben: echo: " in done.stdout
+    posts = done.stdout.partition("The same bot on Mastodon")[2]
+    for words in (
+        "loopback instance",
+        "test double",
+        f"Ada    {POSTED}",
+        "Hearth @ada Echo: ",
+        "Hearth @ada > 🎙 echo: ",
+    ):
+        assert words in posts
     assert "demo --keep" in done.stdout
     assert _left(temporary) == []
     assert _processes(temporary) == []
@@ -137,7 +146,14 @@ async def test_kept_running_it_can_be_used_looked_at_and_ended(
 
     looked = await asyncio.to_thread(_done, "--config", config[1], "check")
     assert looked.returncode == 0, looked.stdout
-    for line in ("ok\tlogin\t", "ok\tcross-signing\t", "ok\tmodel\t", "note\trunning\t", "ok\tdata folder\t"):
+    for line in (
+        "ok\t@hearth@127.0.0.1",
+        "ok\tlogin\t",
+        "ok\tcross-signing\t",
+        "ok\tmodel\t",
+        "note\trunning\t",
+        "ok\tdata folder\t",
+    ):
         assert line in looked.stdout
     listed = await asyncio.to_thread(_done, "--config", config[1], "turns", "list")
     assert len(re.findall(f"\tanswered\tallowed\t{ADA}\t", listed.stdout)) == len(QUESTIONS)
