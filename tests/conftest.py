@@ -49,6 +49,17 @@ MAY_BLOCK = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A real server for `tests/contract/test_instance.py`, beside the double; see CONTRIBUTING.md."""
+    told = parser.getgroup("mastodon", "a real server that speaks Mastodon's API")
+    told.addoption("--mastodon-url", metavar="URL", help="its address, on loopback")
+    told.addoption(
+        "--mastodon-tokens",
+        metavar="FILE",
+        help='JSON: {"alice": {"access_token": ..., "api_base_url": ...}, "hearth": {...}}',
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_blocks() -> Iterator[None]:
     """A blocking call of our code on the event loop raises; test code may read its files."""

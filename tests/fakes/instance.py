@@ -35,6 +35,8 @@ LOST, HANG, HTML, CLOSE = "lost", "hang", "html", "close"
 """Faults beside a status code: done but never answered; never answered; a proxy's page; closed at once."""
 _PAGE = "<!DOCTYPE html><html><body><h1>503 Service Unavailable</h1>nginx</body></html>"
 _HEARTBEAT = 15.0
+MOST_AT_ONCE = 20
+"""Statuses in one request: `DEFAULT_STATUSES_LIMIT` in Mastodon's `api/v1/statuses_controller.rb`."""
 
 
 @dataclass
@@ -290,12 +292,7 @@ class LoopbackInstance:
                 asked.headers |= self._limit_headers(left - 1, reset)
                 return web.json_response(write.status(status, me))
             case ("GET",):
-                if not state.differs.reads_many:
-                    raise Refusal(404, "Record not found")
-                ids = asked.request.query.getall("id[]", []) + asked.request.query.getall("id", [])
-                found = [state.statuses[one] for one in ids if one in state.statuses]
-                seen = [write.status(one, viewer) for one in found if state.sees(viewer, one)]
-                return web.json_response(seen)
+                return self._many(asked)
             case "GET", status_id:
                 return web.json_response(write.status(state.visible(viewer, status_id), viewer))
             case "GET", status_id, "context":
@@ -310,8 +307,12 @@ class LoopbackInstance:
                 )
             case "PUT", status_id:
                 status = self._own(asked, status_id)
-                state.edit(status, str(asked.body.get("status") or ""))
-                status.spoiler = str(asked.body.get("spoiler_text") or "")
+                text, spoiler = (str(asked.body.get(name) or "") for name in ("status", "spoiler_text"))
+                if not text and not status.media:
+                    raise Refusal(422, "Validierung ist fehlgeschlagen: Text darf nicht leer sein")
+                state.check_length(text, spoiler)
+                state.edit(status, text)
+                status.spoiler = spoiler
                 return web.json_response(write.status(status, viewer))
             case "DELETE", status_id:
                 status = self._own(asked, status_id)
@@ -319,6 +320,17 @@ class LoopbackInstance:
                 state.delete(status)
                 return web.json_response(shown_last)
         raise Refusal(404, "Record not found")
+
+    def _many(self, asked: _Asked) -> web.Response:
+        """https://docs.joinmastodon.org/methods/statuses/#index; what the asker cannot see is left out."""
+        if not self.state.differs.reads_many:
+            raise Refusal(404, "Record not found")
+        ids = asked.request.query.getall("id[]", []) + asked.request.query.getall("id", [])
+        if len(set(ids)) > MOST_AT_ONCE:
+            raise Refusal(422, "Mastodon::ValidationError")
+        found = [self.state.statuses[one] for one in ids if one in self.state.statuses]
+        seen = [one for one in found if self.state.sees(asked.account, one)]
+        return web.json_response([self._writer.status(one, asked.account) for one in seen])
 
     def _own(self, asked: _Asked, status_id: str) -> Any:
         me = asked.need("write:statuses")

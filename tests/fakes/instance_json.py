@@ -129,7 +129,7 @@ class Writer:
             "domain": state.domain,
             "title": "Loopback",
             "version": differs.version,
-            "source_url": "https://github.com/mastodon/mastodon",
+            "source_url": differs.source_url,
             "configuration": {"urls": urls, **configuration},
         }
         if differs.api_version is not None:

@@ -45,6 +45,8 @@ class Differs:
 
     version: str = "4.7.3"
     api_version: int | None = 11
+    source_url: str = "https://github.com/mastodon/mastodon"
+    """https://docs.joinmastodon.org/entities/Instance/#source_url: of the software that runs."""
     keeps_keys: bool = True
     ulids: bool = False
     rate_reset: str = "iso"
@@ -65,16 +67,19 @@ MASTODON = Differs()
 GOTOSOCIAL = Differs(
     "0.20.0+git-9a1b2c3",
     None,
+    "https://codeberg.org/superseriousbusiness/gotosocial",
     keeps_keys=False,
     ulids=True,
     streaming="websocket",
     has_policy=False,
     reads_many=False,
+    raw_length=True,
     max_characters=5000,
 )
 TAKAHE = Differs(
     "takahe/0.11.0",
     None,
+    "https://github.com/jointakahe/takahe/",
     keeps_keys=False,
     rate_reset="",
     streaming="",
@@ -88,6 +93,7 @@ TAKAHE = Differs(
 PLEROMA = Differs(
     "2.7.2 (compatible; Pleroma 2.9.0)",
     None,
+    "https://git.pleroma.social/pleroma/pleroma",
     ulids=True,
     rate_reset="",
     streaming="websocket",
@@ -98,6 +104,7 @@ PLEROMA = Differs(
 PIXELFED = Differs(
     "3.5.3 (compatible; Pixelfed 0.12.4)",
     None,
+    "https://github.com/pixelfed/pixelfed",
     keeps_keys=False,
     rate_reset="epoch",
     streaming="",
@@ -210,6 +217,9 @@ class State:
     differs: Differs = MASTODON
     url: str = ""
     skew: int = 0
+    requests: int = REQUESTS
+    posts: int = POSTS
+    """How many an account may make in `REQUESTS_MS` and `POSTS_MS`."""
     accounts: dict[str, Account] = field(default_factory=dict)
     statuses: dict[str, Status] = field(default_factory=dict)
     notifications: list[Notification] = field(default_factory=list)
@@ -330,7 +340,7 @@ class State:
             raise Refusal(422, "Dateien, die noch verarbeitet werden, können nicht angehängt werden")
         if not text and not media and not body.get("poll"):
             raise Refusal(422, "Validierung ist fehlgeschlagen: Text darf nicht leer sein")
-        self._check_length(text, spoiler)
+        self.check_length(text, spoiler)
         parent: Status | None = None
         if body.get("in_reply_to_id"):
             parent = self.statuses.get(str(body["in_reply_to_id"]))
@@ -354,7 +364,7 @@ class State:
             self.keys[author.id, key] = (status.id, self.clock())
         return status
 
-    def _check_length(self, text: str, spoiler: str) -> None:
+    def check_length(self, text: str, spoiler: str) -> None:
         differs = self.differs
         counted = len(text) if differs.raw_length else length(text, spoiler)
         if counted > differs.max_characters:
@@ -400,10 +410,10 @@ class State:
 
     def ask(self, account: Account) -> tuple[int, int]:
         """Count a request; what is left and when all is back (ms). Raises `Refusal` over the limit."""
-        return self._used(self.asked.setdefault(account.id, []), REQUESTS, REQUESTS_MS, count=True)
+        return self._used(self.asked.setdefault(account.id, []), self.requests, REQUESTS_MS, count=True)
 
     def may_post(self, account: Account) -> tuple[int, int]:
-        return self._used(self.posted.setdefault(account.id, []), POSTS, POSTS_MS, count=False)
+        return self._used(self.posted.setdefault(account.id, []), self.posts, POSTS_MS, count=False)
 
     def _used(self, uses: list[int], limit: int, window: int, *, count: bool) -> tuple[int, int]:
         now = self.clock()
