@@ -15,7 +15,7 @@ from tests.fakes.instance import HTML
 from tests.fakes.instance_state import GOTOSOCIAL, PIXELFED, PLEROMA, TAKAHE, Differs
 
 if TYPE_CHECKING:
-    from tests.mastodon.conftest import World
+    from tests.mastodon.world import World
 
 OTHERS = [
     pytest.param(differs, id=name)

@@ -25,7 +25,7 @@ from tests.fakes.instance_state import GOTOSOCIAL, MASTODON, TAKAHE, Differs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.mastodon.conftest import World
+    from tests.mastodon.world import World
 
     Patch = pytest.MonkeyPatch
     Scenario = Callable[[World], Awaitable[None]]
