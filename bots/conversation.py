@@ -164,6 +164,8 @@ class Say:
     """Key of the `Upload` whose file this message shows; `text` is then the file's name."""
     follows: str | None = None
     """Key of the part that this one comes after, where a long answer is said in several."""
+    unasked: bool = False
+    """A refusal: whom bots are to leave alone is spared it, where the platform knows who that is."""
 
 
 @dataclass(frozen=True, slots=True)

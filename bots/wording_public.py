@@ -18,10 +18,14 @@ def more() -> str:
 
 
 def posts_nearly_spent(seconds: float) -> str:
-    """The server lets an account post so often, and that is nearly used up; free again after `seconds`."""
+    """The server lets an account post so often, and that is nearly used up; free again after `seconds`.
+
+    Minutes up to an hour and a half, then hours.
+    """
     minutes = max(1, math.ceil(seconds / 60))
-    unit = "minute" if minutes == 1 else "minutes"
-    return f"(I have nearly used up what this server lets me post. My next answers come in {minutes} {unit}.)"
+    whole, unit = (minutes, "minute") if minutes < 90 else (math.ceil(minutes / 60), "hour")  # noqa: PLR2004 - above
+    when = f"{whole} {unit}{'' if whole == 1 else 's'}"
+    return f"(I have nearly used up what this server lets me post. My next answers come in {when}.)"
 
 
 def alt(transcript: Transcript) -> str:

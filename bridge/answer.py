@@ -175,6 +175,7 @@ def plan(
     parts: Sequence[str],
     *,
     notice: bool = False,
+    unasked: bool = False,
     draft_key: str | None = None,
     said: Sequence[str] = (),
     files: Sequence[Upload] = (),
@@ -189,7 +190,7 @@ def plan(
     actions: list[Keyed] = []
     before: str | None = None
     for index, part in enumerate(parts):
-        words = say(turn, part, notice=notice)
+        words = replace(say(turn, part, notice=notice), unasked=unasked)
         if index < len(standing):
             revise = Revise(standing[index], part, words.mentions, notice)
             actions.append(Keyed(revise, Role.FINAL, index))

@@ -446,6 +446,7 @@ class Router:
             claimed.turn,
             (words,) if words else (),
             notice=notice,
+            unasked=outcome is Outcome.REFUSED,
             # What an edited question was answered before stands: this is no answer to put in its place.
             draft_key=draft_key or claimed.draft_key,
         )

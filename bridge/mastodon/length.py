@@ -2,7 +2,8 @@
 
 Mastodon counts what a reader sees as one character (a grapheme cluster), a link as 23 whatever its length,
 and of `@user@domain` only `@user`; the content warning counts too. Promises never to count less than
-the instance does: what is not surely one cluster or one link counts in full. Source:
+the instance does: what is not surely one cluster or one link counts in full, and what may be the beginning
+of a link counts as a link besides. Source:
 https://docs.joinmastodon.org/user/posting/#text, /entities/V2_Instance/#configuration; UAX #29.
 """
 
@@ -30,6 +31,7 @@ _LINK = re.compile(
     r"(?:/(?:[a-z0-9_~/%+.-]*[a-z0-9_~/+-])?)?(?:\?(?:[a-z0-9_=&%.+-]*[a-z0-9_=&])?)?",
     re.IGNORECASE,
 )
+_MAYBE_LINK = re.compile(r"[a-z][a-z0-9+.-]*://|(?:xmpp|magnet):", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w/=])@(\w+(?:[.-]\w+)*)(?:@[\w.:-]+)?", re.ASCII)
 
 
@@ -69,9 +71,18 @@ def atoms(text: str, instance: Instance) -> Iterator[tuple[str, int]]:
         return
     at = 0
     for link in _LINK.finditer(text):
-        yield from ((cluster, 1) for cluster in clusters(text[at : link.start()]))
+        yield from _words(text[at : link.start()], instance)
         yield link[0], instance.characters_per_url
         at = link.end()
+    yield from _words(text[at:], instance)
+
+
+def _words(text: str, instance: Instance) -> Iterator[tuple[str, int]]:
+    at = 0
+    for scheme in _MAYBE_LINK.finditer(text):
+        yield from ((cluster, 1) for cluster in clusters(text[at : scheme.start()]))
+        yield scheme[0], len(scheme[0]) + instance.characters_per_url
+        at = scheme.end()
     yield from ((cluster, 1) for cluster in clusters(text[at:]))
 
 

@@ -19,6 +19,7 @@ from bots import wording_public
 from bots.conversation import Redact, Revise, Say
 from bridge.mastodon import audience, render
 from bridge.mastodon.length import measure
+from bridge.mastodon.manners import wants_no_bots
 from bridge.mastodon.text import plain
 from bridge.mastodon.translate import dict_of, dicts_of, mentions_us, ms_of, text_of
 from bridge.platform import Broken, Found, Parts, Refused, Retryable, Unclear
@@ -71,11 +72,14 @@ class Poster:
                 return await self._redact(action)
         raise Broken("upload: this platform shows no files")
 
-    async def _say(self, action: StoredAction, say: Say) -> str:
+    async def _say(self, action: StoredAction, say: Say) -> str | None:
         if say.reply_to is None:
             raise Broken("say: an answer on Mastodon replies to something")
         asked = await self._asked(say.reply_to, action.place)
         author = dict_of(asked.get("account"))
+        if say.unasked and wants_no_bots(author.get("note")):
+            log.info("refusal_not_said", key=action.key, reason="#nobot")
+            return None
         wait = self._client.limits.before_post(text_of(author.get("id")), self._clock.now())
         if wait > 0:
             raise Retryable("the account has posted as often as its server allows", wait)

@@ -22,7 +22,7 @@ _NUMBER: Final = len(" (1/6)")
 _BREAK: Final = "\u200b"
 """A zero-width space: behind an `@` it ends the handle for every server, and nobody sees it."""
 _ADDRESS = re.compile(
-    r"(?<![\w@.+%/-])[\w.+%-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+(?![\w@.-]*@)", re.IGNORECASE | re.ASCII
+    r"(?<![\w@.+%/-])[\w.+%-]*\w@[a-z0-9-]+(?:\.[a-z0-9-]+)+(?![\w@.-]*@)", re.IGNORECASE | re.ASCII
 )
 _LINK = re.compile(r"https?://[^\s<>]+", re.IGNORECASE)
 _SIGNS = re.compile("([@\uff20\ufe6b])(?!\u200b)")

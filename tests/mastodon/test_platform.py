@@ -159,6 +159,18 @@ async def test_who_may_not_ask_is_told_once_a_day(world: World) -> None:
     assert {turn.code for turn in await world.house.journal.turns()} == {"not_an_asker"}
 
 
+async def test_who_wants_no_bots_is_answered_and_otherwise_left_alone(world: World) -> None:
+    """`#nobot` in a profile: what was asked is answered, a refusal is not said."""
+    world.policy = RoomPolicy(askers=frozenset({world.ada.address}))
+    world.ada.note = world.ben.note = "Tea. #NoBots"
+    await world.start()
+    await world.answer(world.ask("hello"))
+    refused = world.ask("me too", by=world.ben)
+    await world.settled(2)
+    assert world.answers(refused) == []
+    assert len(world.said()) == 1
+
+
 @pytest.mark.parametrize("words", ["help", "!help", "Help"])
 async def test_commands_work_in_private_without_a_sign(world: World, words: str) -> None:
     """One word that is a command is one, in a private mention; in public it is a question."""
