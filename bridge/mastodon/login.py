@@ -102,7 +102,8 @@ async def by_code(
 async def _post(http: aiohttp.ClientSession, url: str, form: dict[str, str], remedy: str) -> dict[str, Any]:
     try:
         async with http.post(url, data=form, allow_redirects=False) as answer:
-            status, told = answer.status, await answer.json(content_type=None)
+            status = answer.status
+            told = await answer.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Retryable(f"{url} does not answer: {type(error).__name__}") from error
     except ValueError:

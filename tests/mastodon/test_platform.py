@@ -12,7 +12,7 @@ from bridge.mastodon import audience
 from bridge.platform import Misconfigured
 from policies.room import RoomPolicy
 from tests.fakes.instance import HTML
-from tests.fakes.instance_state import GOTOSOCIAL, PIXELFED, PLEROMA, TAKAHE, Differs
+from tests.fakes.instance_state import GOTOSOCIAL, MASTODON, PIXELFED, PLEROMA, TAKAHE, Differs
 
 if TYPE_CHECKING:
     from tests.mastodon.world import World
@@ -52,6 +52,31 @@ async def test_other_servers_are_answered_too(world: World, differs: Differs) ->
     await world.settled(4)
     assert [len(world.answers(one)) for one in waiting] == [1, 1, 1]
     assert len(world.said()) == 4
+
+
+@pytest.mark.parametrize(
+    "differs", [pytest.param(MASTODON, id="events"), pytest.param(GOTOSOCIAL, id="websocket")]
+)
+async def test_the_stream_rings(world: World, differs: Differs) -> None:
+    """Long before the next poll, by server-sent events or by the websocket that a server has instead."""
+    await world.start(poll_every=600.0)
+    await world.answer(world.ask("one"))
+    await world.answer(world.ask("two"))
+    assert world.server.count("/streaming") == 1
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+async def test_a_clock_that_is_days_off_changes_nothing(world: World, days: int) -> None:
+    """The age of a question is told by the server's clock alone, whichever of the two is wrong."""
+    world.server.state.skew = days * 86_400_000
+    await world.start()
+    await world.answer(world.ask("one"))
+    await world.stop()
+    waiting = world.ask("two")
+    await world.start()
+    await world.answer(waiting)
+    await world.settled(2)
+    assert len(world.said()) == 2
 
 
 async def test_somebody_on_another_server_is_answered(world: World) -> None:
