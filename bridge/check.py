@@ -84,8 +84,8 @@ async def look(config: Path | None, *, model: bool) -> AsyncIterator[Line]:
     yield await _journal(settings.journal_path)
     yield await asyncio.to_thread(credentials, settings)
     if settings.matrix is None:
-        remedy = "" if settings.mastodon else ": `hearth chat` works, `hearth run` needs it or [[mastodon]]"
-        yield Line("matrix", State.NOTE, f"not set{remedy}")
+        needed = "" if settings.mastodon else ": `hearth chat` works, `hearth run` needs it or [[mastodon]]"
+        yield Line("matrix", State.NOTE, f"no [matrix] in the settings{needed}")
     else:
         async for line in _matrix(settings, settings.matrix):
             yield line
