@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sqlite3
 import sys
 from pathlib import Path
@@ -123,10 +124,29 @@ def _log_little(ctx: click.Context) -> None:
         logs.silence()
 
 
+async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
+    """Have Ctrl-C cancel `work` between two steps of the loop; a second one ends it as Python does.
+
+    Python's own handler cancels in the middle of whatever step is running, which may break that one
+    (a result on its way from a thread, for instance).
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        task.cancel()
+
+    # Who started us with the signal ignored wants it ignored.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+    return await work
+
+
 def _run(work: Coroutine[Any, Any, int], stopped: str = "") -> int:
     try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
+        return asyncio.run(_interruptible(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         if stopped and sys.stderr.isatty():
             click.echo(err=True)
         click.echo(stopped, err=True)  # after the terminal's ^C
