@@ -90,7 +90,7 @@ class HearthGroup(click.Group):
 def main(ctx: click.Context, config: Path | None, *, verbose: bool) -> None:
     """Hearth: the AI of a community that owns it.
 
-    It answers in encrypted Matrix rooms with a language model on your own machine.
+    It answers in encrypted Matrix rooms, and on Mastodon, with a language model on your own machine.
 
     \b
     See it work, in a minute, without any account:
