@@ -6,10 +6,11 @@ says is data. The words, in the person's language, are made in `bots/`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from policies.document import Unreadable
 from policies.room import Voice
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Code(StrEnum):
     PLACE_QUOTA = "place_quota"
     VOICE_OFF = "voice_off"
     UNASKED = "unasked"
+    UNREADABLE = "unreadable"
     NOT_YOURS = "not_yours"
     NOT_A_MODERATOR = "not_a_moderator"
     EXPIRED = "expired"
@@ -105,10 +107,27 @@ def decide(
     grants: Sequence[Grant],
     request: Request,
     now: int,
+    *,
+    room: RoomPolicy | Unreadable | None = None,
 ) -> Verdict:
-    """Judge `request` at `now` (ms since the epoch). Total: never raises, and unknown is refused."""
+    """Judge `request` at `now` (ms since the epoch). Total: never raises, and unknown is refused.
+
+    `policy` is what whoever runs the bot allows at most, `room` what the room's own document allows (None:
+    it has none). Both must allow; the rule of a verdict begins with `room.` where it was the room's.
+    """
     del grants, now  # no rule looks at them yet; links between communities will
-    return _account(policy, request) or _deed(policy, request)
+    verdict = _account(policy, request) or _deed(policy, request)
+    if room is None or not verdict.allowed:
+        return verdict
+    if isinstance(room, Unreadable):
+        # What explains, ends or erases works all the same: people must be able to find out, and to stop.
+        if request.deed in (Deed.COMMAND, Deed.STOP, Deed.FORGET_ROOM):
+            return verdict
+        return Verdict(False, Code.UNREADABLE, "room.document", {"problem": str(room)}, "room_policy")
+    own = _account(room, request) or _deed(room, request)
+    if own.allowed:
+        return verdict
+    return replace(own, rule=own.rule.replace("policy.", "room.", 1), remedy="room_policy")
 
 
 def _account(policy: RoomPolicy, request: Request) -> Verdict | None:
