@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bots.conversation import Message, Turn, Upload
     from models.transcript import Transcript
     from policies.decide import Request, Verdict
+    from policies.room import RoomPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,11 @@ class Tools(Protocol):
     @property
     def takes_files(self) -> bool:
         """Whether this platform shows files; where it does not, words must do."""
+        ...
+
+    @property
+    def ceiling(self) -> RoomPolicy:
+        """What whoever runs the bot allows at most, in any room."""
         ...
 
     async def may(self, request: Request) -> Verdict:

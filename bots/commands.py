@@ -25,6 +25,7 @@ class CommandName(StrEnum):
     HELP = "help"
     STATUS = "status"
     WHY = "why"
+    POLICY = "policy"
     TRANSCRIBE = "transcribe"
     TRANSCRIPT = "transcript"
     SUMMARY = "summary"

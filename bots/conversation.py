@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from models.transcript import Transcript
+    from policies.document import Standing
 
 HEARTH_NS = uuid.UUID("6f1d2f0c-3d0b-5a51-9c0e-8e7f5c1b2a90")
 """Namespace of every action key (RFC 9562, version 5). Changing it would answer everything twice."""
@@ -38,6 +39,8 @@ class Place:
     id: str
     kind: PlaceKind = PlaceKind.GROUP
     name: str = ""
+    policy: Standing | None = None
+    """The policy document that stands there; None: it has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,30 @@ settles the turn, in the same transaction.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from bots import wording
+from bots import wording, wording_policy
 from bots.base import Forget, Reply
 from bots.commands import CommandName, parse
 from bots.conversation import PlaceKind, TurnKind
 from policies.decide import Deed, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from bots.base import Decided, Draft, Tools, Waiting
     from bots.conversation import Turn
+
+
+_SAID: Final[Mapping[CommandName, str]] = {
+    CommandName.HELP: wording.HELP,
+    CommandName.STOP: wording.nothing_to_stop(),
+    **dict.fromkeys(
+        (CommandName.TRANSCRIBE, CommandName.TRANSCRIPT, CommandName.SUMMARY, CommandName.ALT),
+        wording.nothing_to_hear(),
+    ),
+}
+"""What is said whenever it is asked."""
 
 
 class Steward:
@@ -54,22 +65,20 @@ class Steward:
         if command is None:
             return Reply(wording.HELP)
         match command.name:
-            case CommandName.HELP:
-                text = wording.HELP
             case CommandName.STATUS:
                 text = wording.status(await tools.status())
             case CommandName.WHY:
                 text = await self._why(turn, tools)
-            case CommandName.STOP:
-                text = wording.nothing_to_stop()
-            case CommandName.TRANSCRIBE | CommandName.TRANSCRIPT | CommandName.SUMMARY | CommandName.ALT:
-                text = wording.nothing_to_hear()
+            case CommandName.POLICY:
+                text = wording_policy.card(tools.ceiling, turn.place.policy)
             case CommandName.FORGET:
                 return Reply(wording.forgot_mine(), forget=Forget.MINE)
             case CommandName.FORGET_ROOM:
                 return await self._forget_room(turn, tools)
             case CommandName.UNKNOWN:
                 text = wording.unknown_command(command)
+            case name:
+                text = _SAID[name]
         return Reply(text, features={"command": command.name.value})
 
     async def _why(self, turn: Turn, tools: Tools) -> str:

@@ -48,6 +48,7 @@ VERDICTS: Final[Mapping[Code, str]] = {
     Code.PLACE_QUOTA: "This room has had its {limit} answers of the last 24 hours.",
     Code.VOICE_OFF: "I do not listen to voice messages and recordings here.",
     Code.UNASKED: "Nobody asked me to listen to it, and here I listen only when I am asked.",
+    Code.UNREADABLE: "I cannot read the policy of this room, so I answer nothing here: {problem}.",
     Code.NOT_YOURS: "That answer was asked for by somebody else, so only they or a moderator can stop it.",
     Code.NOT_A_MODERATOR: "Only a moderator of this room can make me forget all of it.",
     Code.EXPIRED: (
@@ -72,6 +73,7 @@ RULES: Final[Mapping[str, str]] = {
 REMEDIES: Final[Mapping[str, str]] = {
     "ask_admin": "Whoever runs me can add the address or its server to `askers` in the settings.",
     "turn_on_voice": "Whoever runs me can allow it with `voice` under `[policy]` in the settings.",
+    "room_policy": "That is this room's own rule: `!policy` shows it, and its moderators can change it.",
     "ask_moderator": "Please ask a moderator of this room.",
     "ask_again": "If it still matters, please ask again.",
     "tomorrow": (
@@ -145,6 +147,7 @@ You can also ask in a voice message; I show what I heard, then answer.
 - `!help`: this list
 - `!status`: which model I use, how much waits, what is kept
 - `!why` as a reply to a message: what I decided about it, and by which rule
+- `!policy`: what I may do in this room, and who decided so
 - `!transcribe` as a reply to a voice message or recording, or the reaction \U0001f442: what is said in it
 - `!transcript` as a reply to one: the same as a file, also `!transcript srt`, `vtt` or `txt`
 - `!summary` as a reply to one: its points, each with its time

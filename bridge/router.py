@@ -31,6 +31,7 @@ from bridge.run import Run
 from bridge.schedule import Doorbell
 from models.client import ModelError
 from policies.decide import Code, Deed, Request, Verdict, decide
+from policies.document import limits_of
 
 if TYPE_CHECKING:
     import random
@@ -307,7 +308,7 @@ class Router:
             verdict = ALLOWED
         else:
             request = answer.request_for(claimed, max_age_ms=self._options.max_age_ms)
-            verdict = decide(self._house.policy, (), request, now)
+            verdict = decide(self._house.policy, (), request, now, room=limits_of(turn.place.policy))
         if not verdict.allowed:
             aloud = answer.speaks(
                 verdict,

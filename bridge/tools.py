@@ -14,6 +14,7 @@ from bridge.platform import Broken, Refused
 from models.client import ModelMisconfigured
 from models.host import State
 from policies.decide import decide
+from policies.document import Unreadable, limits_of
 from policies.room import Voice
 
 if TYPE_CHECKING:
@@ -124,7 +125,19 @@ class TurnTools:
         """Ask the policy of this place; who asks is a fact of the turn, whatever the bot says."""
         turn = self._claimed.turn
         facts = replace(request, asker=turn.asker.id, asker_is_bot=turn.asker.is_bot, power=turn.asker.power)
-        return decide(self._house.policy, (), facts, self._house.clock.now())
+        room = limits_of(turn.place.policy)
+        return decide(self._house.policy, (), facts, self._house.clock.now(), room=room)
+
+    @property
+    def ceiling(self) -> RoomPolicy:
+        """What whoever runs the bot allows at most, in any room."""
+        return self._house.policy
+
+    def _voice(self) -> Voice:
+        room = limits_of(self._claimed.turn.place.policy)
+        if isinstance(room, Unreadable):
+            return Voice.OFF
+        return (self.ceiling if room is None else self.ceiling.meet(room)).voice
 
     async def chat(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> AsyncGenerator[Chunk]:
         """Stream an answer of the chat model."""
@@ -207,5 +220,5 @@ class TurnTools:
             speech_model="" if ears is None else ears.name,
             speech_is_bundled=ears is not None and ears.is_bundled,
             speech_ready=ears is not None and ears.ready,
-            hears_all=ears is not None and house.policy.voice in (Voice.NAMED, Voice.ALL),
+            hears_all=ears is not None and self._voice() in (Voice.NAMED, Voice.ALL),
         )

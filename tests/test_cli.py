@@ -311,3 +311,18 @@ def _health(path: Path, process: subprocess.Popen[bytes]) -> bytes:
             answer.begin()
             return answer.read()
     raise AssertionError("the model server did not answer")
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "told"),
+    [
+        ('{"v": 1, "askers": ["@ada:home"], "voice": "off"}', 0, "- Whom I answer: `@ada:home`"),
+        ("{}", 1, "hearth: <stdin>: it is empty, which stops me"),
+        ('{"v": 1, "voise": "off"}', 1, "hearth: <stdin>: voise: Extra inputs are not permitted"),
+    ],
+)
+def test_a_policy_document_is_read_beforehand(document: str, status: int, told: str) -> None:
+    """`hearth policy check -` says what a room's document does, or where it cannot be read."""
+    done = _hearth("policy", "check", "-", said=document)
+    assert done.returncode == status
+    assert told in done.stdout + done.stderr

@@ -14,6 +14,7 @@ import bridge.cli
 from bridge.cli import main
 from bridge.credentials import KNOWN, mastodon_token
 from bridge.settings import load, names
+from policies.document import PolicyDocument, Unreadable, read, schema
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -141,3 +142,13 @@ def test_exit_statuses_are_documented() -> None:
     told = set(re.findall(r"(?:^| )(\d+)  +\w", bridge.cli.__doc__ or "", flags=re.MULTILINE))
     page = set(re.findall(r"^\| (\d+) \|", _page("cli.md"), flags=re.MULTILINE))
     assert told | {"130"} == page
+
+
+def test_the_policy_document_is_documented_as_it_is() -> None:
+    """Every field stands in docs/policy.md with its meaning, and the schema there is the one that holds."""
+    for name, field in PolicyDocument.model_fields.items():
+        assert f"| `{name}` |" in _page("policy.md")
+        assert f"| {field.description} |" in _page("policy.md")
+    assert _page("policy.schema.json") == schema(), "write policies.document.schema() to it"
+    example = _page("policy.md").partition("```json\n")[2].partition("```")[0]
+    assert not isinstance(read(example), Unreadable)

@@ -70,12 +70,13 @@ class Admit:
     def _place(self, facts: PlaceFacts) -> None:
         members = [[p.id, p.name, p.power, p.is_bot] for p in facts.members]
         self.db.execute(
-            "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, id) DO UPDATE SET "
+            "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members, "
+            "policy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, id) DO UPDATE SET "
             "kind = excluded.kind, name = excluded.name, joined = excluded.joined, "
             # Encryption is never unset: a server that loses the state must not get plaintext.
             "must_encrypt = max(must_encrypt, excluded.must_encrypt), "
-            "default_power = excluded.default_power, members = excluded.members",
+            "default_power = excluded.default_power, members = excluded.members, "
+            "policy = excluded.policy",
             [
                 self.account,
                 facts.place.id,
@@ -85,6 +86,7 @@ class Admit:
                 facts.must_encrypt,
                 facts.default_power,
                 json.dumps(members),
+                None if facts.place.policy is None else json.dumps(asdict(facts.place.policy)),
             ],
         )
 

@@ -14,6 +14,7 @@ from bots.conversation import Attachment, Message, Person, Place, PlaceKind
 from bridge.journal import outbox
 from bridge.platform import PlaceFacts
 from models.transcript import Segment, Transcript, Word
+from policies.document import Standing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,7 +31,13 @@ def place(db: sqlite3.Connection, account: str, place_id: str) -> PlaceFacts | N
     if row is None:
         return None
     return PlaceFacts(
-        place=Place(account, place_id, PlaceKind(row["kind"]), row["name"]),
+        place=Place(
+            account,
+            place_id,
+            PlaceKind(row["kind"]),
+            row["name"],
+            None if row["policy"] is None else Standing(**json.loads(row["policy"])),
+        ),
         members=tuple(Person(*member) for member in json.loads(row["members"])),
         must_encrypt=bool(row["must_encrypt"]),
         joined=bool(row["joined"]),

@@ -40,6 +40,12 @@ def m002_voice(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m003_policy(db: Database) -> None:
+    """The policy document that stands in a place: JSON of its text, who set it and when."""
+    db.execute(_POLICY)
+
+
 _INITIAL = """
 CREATE TABLE cursors (
     account TEXT PRIMARY KEY,
@@ -196,3 +202,5 @@ _VOICE = (
         UPDATE events SET attachments = '[]' WHERE seq = new.seq;
     END""",
 )
+
+_POLICY = "ALTER TABLE places ADD COLUMN policy TEXT"

@@ -6,6 +6,7 @@ and drops members whose profile it dislikes. Unreadable state counts as absent; 
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bots.conversation import Person, Place, PlaceKind
 from bridge.platform import PlaceFacts
+from policies.document import STATE_TYPE, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +30,7 @@ STATE_TYPES: Final = (
     "m.room.history_visibility",
     "m.room.name",
     "m.room.tombstone",
+    STATE_TYPE,
 )
 """The state that is asked of the server; nothing else of a room's state reaches us."""
 
@@ -72,12 +75,25 @@ class RoomState:
     visibility: str = "shared"
     name: str = ""
     tombstone: Tombstone | None = None
+    policy: Standing | None = None
+    policy_event: str = ""
 
     def apply(self, raw: Mapping[str, Any]) -> None:
-        """Take one state event in the room's order; anything else changes nothing."""
+        """Take one event in the room's order: state, or a redaction of the policy; else nothing changes."""
         kind, key, content = raw.get("type"), raw.get("state_key"), raw.get("content")
-        if not isinstance(content, dict) or not isinstance(key, str):
+        if not isinstance(content, dict):
             return
+        if kind == "m.room.redaction":
+            self._redaction(raw, content)
+        elif isinstance(key, str):
+            self._state(kind, key, raw, content)
+
+    def _redaction(self, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+        """Whom the server let redact the policy is not asked again: this can only stop us."""
+        if self.policy_event and self.policy_event in (raw.get("redacts"), content.get("redacts")):
+            self._policy({**raw, "event_id": self.policy_event}, {})
+
+    def _state(self, kind: object, key: str, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         match kind, key:
             case "m.room.member", _:
                 self._member(key, content)
@@ -90,13 +106,12 @@ class RoomState:
                 self.encrypted = True
             case "m.room.history_visibility", "":
                 self.visibility = _text(content.get("history_visibility")) or "shared"
+            case "community.hearth.policy", "":
+                self._policy(raw, content)
             case "m.room.name", "":
                 self.name = clean_name(_text(content.get("name")))
             case "m.room.tombstone", "":
-                replacement = _text(content.get("replacement_room"))
-                if replacement:
-                    event_id, sender = _text(raw.get("event_id")), _text(raw.get("sender"))
-                    self.tombstone = Tombstone(event_id, sender, replacement, age_of(raw))
+                self._tombstone(raw, content)
             case _:
                 pass
 
@@ -106,6 +121,18 @@ class RoomState:
             self.members[user_id] = Member(membership, clean_name(_text(content.get("displayname"))))
         else:
             self.members.pop(user_id, None)
+
+    def _tombstone(self, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+        replacement = _text(content.get("replacement_room"))
+        if replacement:
+            event_id, sender = _text(raw.get("event_id")), _text(raw.get("sender"))
+            self.tombstone = Tombstone(event_id, sender, replacement, age_of(raw))
+
+    def _policy(self, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+        sent_at = raw.get("origin_server_ts")
+        at = sent_at if isinstance(sent_at, int) else 0
+        self.policy = Standing(json.dumps(content), _text(raw.get("sender")), at)
+        self.policy_event = _text(raw.get("event_id"))
 
     def _create(self, sender: str, content: Mapping[str, Any]) -> None:
         version = _text(content.get("room_version"))
@@ -191,7 +218,7 @@ class RoomState:
             if member.membership == "join"
         )
         return PlaceFacts(
-            place=Place(self.own_id, self.id, self.kind, self.name),
+            place=Place(self.own_id, self.id, self.kind, self.name, self.policy),
             members=members if self.joined else (),
             must_encrypt=self.encrypted,
             joined=self.joined,

@@ -249,7 +249,7 @@ class Sync:
         if timeline:
             self._newest[room_id] = str(timeline[-1].get("event_id"))
         self._client.follow(room_id, room.readers, encrypted=room.encrypted)
-        if fresh or first or any("state_key" in event for event in (*state, *timeline)):
+        if fresh or first or any(map(_may_change_state, (*state, *older, *timeline))):
             self._tell(found, room)
         moved = room.tombstone
         recent = moved is not None and (not first or moved.age_ms <= FOLLOW_AGE_MS)
@@ -414,3 +414,7 @@ def _parsed(text: str) -> object:
         return json.loads(text)
     except ValueError:
         return None
+
+
+def _may_change_state(event: Mapping[str, Any]) -> bool:
+    return "state_key" in event or event.get("type") == "m.room.redaction"

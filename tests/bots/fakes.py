@@ -42,8 +42,12 @@ class FakeTools:
     deafened: int = 0
     takes_files: bool = True
 
+    @property
+    def ceiling(self) -> RoomPolicy:
+        return RoomPolicy(askers=frozenset({"*"}), voice=self.voice)
+
     async def may(self, request: Request) -> Verdict:
-        return decide(RoomPolicy(askers=frozenset({"*"}), voice=self.voice), (), request, 0)
+        return decide(self.ceiling, (), request, 0)
 
     async def hear(self, message: Message, *, hotwords: Sequence[str] = ()) -> AsyncGenerator[Heard]:
         self.listened.append((message.id, tuple(hotwords)))

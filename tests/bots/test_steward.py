@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from bots.base import Decided, Forget
 from bots.conversation import Person, PlaceKind, TurnKind
 from bots.steward import Steward
 from policies.decide import Code, Verdict
+from policies.document import Standing
 from tests.bots.fakes import ADA, OWN, FakeTools, last_of, own, said, turn_of
 
 REFUSED = Decided(
@@ -92,3 +95,23 @@ async def test_any_text_gets_one_reply(text: str, own_name: str) -> None:
     reply = await last_of(Steward(own_name), turn_of(said(1, ADA, text)), FakeTools())
     assert reply.text
     assert reply.forget is None
+
+
+async def test_the_policy_card_says_what_holds_and_who_set_it() -> None:
+    """The stricter of ceiling and room; an unreadable document stops, and says where and by whom."""
+
+    async def card(text: str | None) -> str:
+        standing = None if text is None else Standing(text, "@ben:home", 1_800_000_000_000)
+        asked = turn_of(said(1, ADA, "!policy"))
+        asked = replace(asked, place=replace(asked.place, policy=standing))
+        return (await last_of(Steward(), asked, FakeTools())).text
+
+    assert "no rules of its own" in await card(None)
+    own = await card('{"v": 1, "askers": ["@ada:home"], "per_person_day": 1, "voice": "off"}')
+    by = "`@ben:home` on 15 January 2027"
+    for words in ("`@ada:home`", "1 answer a day for each person", "I listen to: nothing", by):
+        assert words in own
+    assert "everybody here" in await card('{"v": 1}')
+    stopped = await card("{}")
+    assert "I answer nothing in this room" in stopped
+    assert "it is empty" in stopped

@@ -15,7 +15,7 @@ import pytest
 
 from bots.conversation import Keyed, Person, Place, PlaceKind, Role, Say
 from bridge.journal import Admission, Journal, Outcome, Settlement
-from bridge.journal.migrations import _INITIAL, _VOICE, migrations
+from bridge.journal.migrations import _INITIAL, _POLICY, _VOICE, migrations
 from bridge.platform import Batch, Event, EventKind, Misconfigured, PlaceFacts
 from policies.decide import Code, Verdict
 
@@ -156,9 +156,11 @@ M002 = "33918f07df91650d72cc5672bfcf23bb9f6f5d3b373abd68c16cc54841d666dd"
 
 def test_migrations_are_appended_and_never_edited() -> None:
     """A journal of any release can be opened by any later one, so what was released stays as it is."""
-    assert [migration.name for migration in migrations._migrations] == ["m001_initial", "m002_voice"]
+    names = [migration.name for migration in migrations._migrations]
+    assert names == ["m001_initial", "m002_voice", "m003_policy"]
     assert hashlib.sha256(" ".join(_INITIAL.split()).encode()).hexdigest() == M001
     assert hashlib.sha256(" ".join(_VOICE).encode()).hexdigest() == M002
+    assert _POLICY == "ALTER TABLE places ADD COLUMN policy TEXT"
 
 
 FULL_DISK = """

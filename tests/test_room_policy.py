@@ -1,0 +1,115 @@
+"""A room's own policy on a real Synapse: set by a moderator's client, held by `hearth run`, explained."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bots import wording
+from policies.document import STATE_TYPE
+from tests.hearth import Hearth, answer_to
+from tests.human import Human
+from tests.models.voice import pack, tone
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from bridge.homeserver import Homeserver
+
+
+class Family:
+    """Ada, who made the room, Ben, and Hearth; its state is set as with any client's developer tools."""
+
+    def __init__(self, ada: Human, ben: Human, hearth: Hearth, room: str) -> None:
+        self.ada, self.ben, self.hearth, self.room = ada, ben, hearth, room
+
+    async def rule(self, content: dict[str, Any]) -> str:
+        return await self.ada.put_state(self.room, STATE_TYPE, content)
+
+    async def answer(self, asked: str) -> str:
+        bot = self.hearth.user
+        return (await self.ada.until(self.room, lambda one: one.sender == bot and one.reply_to == asked)).text
+
+    async def ask(self, who: Human, words: str = "is it raining?") -> str:
+        return await self.answer(await who.say(self.room, words, mentions=[self.hearth.user]))
+
+
+@pytest.fixture
+async def family(synapse: Homeserver, tmp_path: Path) -> AsyncIterator[Family]:
+    mark = secrets.token_hex(3)
+    bot, *users = [await synapse.register(f"{name}{mark}", "pw") for name in ("hearth", "ada", "ben")]
+    async with (
+        Human(synapse.url, users[0], "pw") as ada,
+        Human(synapse.url, users[1], "pw") as ben,
+        Hearth(tmp_path, synapse.url, bot) as hearth,
+    ):
+        room = await ada.create_room("Family", invite=[bot, ben.user_id])
+        await ben.join(room)
+        await ada.until_joined(room, bot)
+        yield Family(ada, ben, hearth, room)
+
+
+def name_of(who: Human) -> str:
+    return who.user_id[1:].partition(":")[0].capitalize()
+
+
+async def test_each_field_holds_and_says_whose_rule_it_is(family: Family) -> None:
+    """Only the field is changed, and the room sees its effect; `!policy` and `!why` say why."""
+    ada, ben = family.ada, family.ben
+    assert await family.ask(ben) == answer_to(name_of(ben), "is it raining?")
+    assert "no rules of its own" in await family.ask(ben, "!policy")
+
+    await family.rule({"v": 1, "askers": [ada.user_id]})
+    refused = await ben.say(family.room, "and now?", mentions=[family.hearth.user])
+    told = await family.answer(refused)
+    assert "is not among those whom I may answer here" in told
+    assert wording.REMEDIES["room_policy"] in told
+    assert await family.ask(ada) == answer_to(name_of(ada), "is it raining?")
+    why = await ada.say(family.room, "!why", reply_to=refused)
+    assert "`room.askers`" in await family.answer(why)
+    card = await family.ask(ada, "!policy")
+    assert f"Whom I answer: `{ada.user_id}`" in card
+    assert f"this room's own rules were set by `{ada.user_id}`" in card
+
+    await family.rule({"v": 1, "per_person_day": 1})
+    assert "1 answers of the last 24 hours" in await family.ask(ben)
+    await family.rule({"v": 1, "per_place_day": 1})
+    assert "This room has had its" in await family.ask(ben)
+
+    await family.rule({"v": 1, "voice": "off"})
+    note = await ben.send_voice(
+        family.room,
+        pack(tone(1.2), "wav", "pcm_s16le"),
+        mentions=[family.hearth.user],
+        media_type="audio/wav",
+    )
+    assert "I do not listen to voice messages" in await family.answer(note)
+    assert await family.ask(ben) == answer_to(name_of(ben), "is it raining?")
+
+
+async def test_whoever_may_redact_can_stop(family: Family) -> None:
+    """A redacted document denies and says so; commands go on; a new document mends it, restart or not."""
+    document = await family.rule({"v": 1})
+    assert await family.ask(family.ben) == answer_to(name_of(family.ben), "is it raining?")
+    await family.ada.redact(family.room, document)
+    told = await family.ask(family.ben)
+    assert "I cannot read the policy of this room" in told
+    assert "it is empty" in told
+    assert "I answer nothing in this room" in await family.ask(family.ben, "!policy")
+    await family.hearth.stop()
+    await family.hearth.start()
+    assert "it is empty" in await family.ask(family.ben)
+    await family.rule({"v": 1, "later": True})
+    assert "later" in await family.ask(family.ben)
+    await family.rule({"v": 1})
+    assert await family.ask(family.ben) == answer_to(name_of(family.ben), "is it raining?")
+
+
+async def test_a_mere_member_cannot_write_it(family: Family) -> None:
+    """The homeserver holds who may: what Ben sends is refused there, and what we allow does not change."""
+    with pytest.raises(AssertionError, match="M_FORBIDDEN"):
+        await family.ben.put_state(family.room, STATE_TYPE, {"v": 1, "askers": []})
+    assert await family.ask(family.ben) == answer_to(name_of(family.ben), "is it raining?")
