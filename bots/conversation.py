@@ -102,6 +102,8 @@ class TurnKind(StrEnum):
     """A question that was already answered has been edited."""
     WELCOME = "welcome"
     """We joined a place: say what is read, what is kept, how to stop it."""
+    POLICY = "policy"
+    """The place's own policy was changed: say what is different, and who did it."""
     ANSWERED = "answered"
     """What a waiting turn waited for has arrived."""
     DEADLINE = "deadline"

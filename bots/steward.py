@@ -42,11 +42,15 @@ class Steward:
         self.community = community
 
     async def reply(self, turn: Turn, tools: Tools) -> AsyncGenerator[Draft | Waiting | Reply]:
-        """Yield one `Reply`: to a command, or the welcome of a place that we joined."""
-        if turn.kind is TurnKind.WELCOME:
-            yield await self._welcome(turn, tools)
-        else:
-            yield await self._command(turn, tools)
+        """Yield one `Reply`: to a command, the welcome of a place that we joined, or news of its policy."""
+        match turn.kind:
+            case TurnKind.WELCOME:
+                yield await self._welcome(turn, tools)
+            case TurnKind.POLICY:
+                changed = wording_policy.changed(turn.message.sender.shown, turn.message.text, tools.ceiling)
+                yield Reply(changed, notice=True)
+            case _:
+                yield await self._command(turn, tools)
 
     async def _welcome(self, turn: Turn, tools: Tools) -> Reply:
         status = await tools.status()

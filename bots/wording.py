@@ -66,6 +66,7 @@ RULES: Final[Mapping[str, str]] = {
     "hearth.edited": "The question was edited, and the edited one counts.",
     "hearth.left": "I am no longer in the room where it was asked.",
     "hearth.welcome": "I say hello once in every room that I join.",
+    "hearth.policy": "I say in the room what was changed in its policy.",
     "hearth.deaths": "I was shut down again and again while I worked on it, so I put it aside.",
 }
 """Where a rule has better words than its code."""

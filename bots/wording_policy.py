@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from bots.wording import quoted
-from policies.document import Unreadable, limits_of
+from policies.document import Unreadable, limits_of, read
 from policies.room import ANYONE, Voice
 
 if TYPE_CHECKING:
@@ -40,17 +41,47 @@ def card(ceiling: RoomPolicy, standing: Standing | None) -> str:
     )
 
 
+def changed(by: str, change: str, ceiling: RoomPolicy) -> str:
+    """What is different after a change of the room's policy; `change` is JSON, `{"was": ..., "now": ...}`."""
+    who = quoted(by)
+    try:
+        told = json.loads(change)
+    except ValueError:  # its words are erased meanwhile
+        return f"{who} changed this room's policy; `!policy` shows it."
+    was, now = (None if one is None else read(one) for one in (told["was"], told["now"]))
+    if isinstance(now, Unreadable):
+        return (
+            f"{who} changed this room's policy, and I cannot read it: {quoted(str(now))}. "
+            "So I answer nothing here until it is mended."
+        )
+    before = [] if isinstance(was, Unreadable) else _lines(_met(ceiling, was))
+    after = _lines(_met(ceiling, now))
+    if not before:
+        news = [f"- {what}: {words}" for what, words in after]
+    else:
+        old = dict(before)
+        news = [f"- {what}: {words} (was: {old[what]})" for what, words in after if words != old[what]]
+    if not news:
+        return f"{who} changed this room's policy; what I may do here stays the same."
+    return f"{who} changed what I may do in this room:\n" + "\n".join(news)
+
+
+def _met(ceiling: RoomPolicy, room: RoomPolicy | None) -> RoomPolicy:
+    return ceiling if room is None else ceiling.meet(room)
+
+
 def limits(policy: RoomPolicy) -> str:
     """What a policy allows, one line for each thing."""
-    return "\n".join(
-        (
-            "What I may do here:",
-            f"- Whom I answer: {_people(policy.askers)}",
-            f"- How often: {_often(policy)}",
-            f"- What I listen to: {HEARS[policy.voice]}",
-            "- What leaves this room for other communities: nothing",
-        )
-    )
+    return "What I may do here:\n" + "\n".join(f"- {what}: {words}" for what, words in _lines(policy))
+
+
+def _lines(policy: RoomPolicy) -> list[tuple[str, str]]:
+    return [
+        ("Whom I answer", _people(policy.askers)),
+        ("How often", _often(policy)),
+        ("What I listen to", HEARS[policy.voice]),
+        ("What leaves this room for other communities", "nothing"),
+    ]
 
 
 def _people(askers: frozenset[str]) -> str:

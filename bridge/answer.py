@@ -55,9 +55,11 @@ def judge(event: Event, known: Known, *, own_id: str, own_name: str, voice: Voic
     ours too where the place wants all of it listened to (`voice`).
     """
     lane = lane_of(event.place, event.thread)
-    if event.kind is EventKind.JOINED:
-        # A room that we were in before our first start has been greeted, or does not want to be.
-        return Admission() if event.context_only else Admission(STEWARD, lane)
+    if event.kind in (EventKind.JOINED, EventKind.POLICY):
+        # A room that we were in before our first start has been greeted, or does not want to be; and
+        # joining is our own event, while of a policy that we set ourselves everybody has been told.
+        silent = event.context_only or (event.own and event.kind is EventKind.POLICY)
+        return Admission() if silent else Admission(STEWARD, lane)
     addressed = event.addressed or known.replies_to_us or known.waiting_turn is not None
     command = parse(event.text, own_id=own_id, own_name=own_name)
     if event.kind is EventKind.REACTION or (command is not None and command.name in OF_THE_SCRIBE):
@@ -92,6 +94,8 @@ def is_long(about: Message | None) -> bool:
     return sound.size is None or sound.size > LONG_SOUND_BYTES
 
 
+TO_EVERYBODY = (TurnKind.WELCOME, TurnKind.POLICY)
+"""Kinds of turns that are said to the whole place and reply to nothing."""
 DEEDS = {CHAT: Deed.ANSWER, SCRIBE: Deed.TRANSCRIBE, STEWARD: Deed.COMMAND}
 
 
@@ -114,8 +118,8 @@ def request_for(claimed: Claimed, *, max_age_ms: int | None) -> Request:
 
 
 def needs_no_request(turn: Turn) -> bool:
-    """Whether a turn is ours to take without asking: the greeting on joining, and the end of a wait."""
-    return turn.kind in (TurnKind.WELCOME, TurnKind.DEADLINE)
+    """Whether a turn is ours to take without asking: nobody asked for it, and it answers nobody."""
+    return turn.kind in (*TO_EVERYBODY, TurnKind.DEADLINE)
 
 
 def continuation(turn: Turn) -> str | None:
@@ -159,12 +163,12 @@ def say(turn: Turn, text: str, *, notice: bool = False) -> Say:
     message = turn.message
     group = turn.place.kind is PlaceKind.GROUP
     replied_to = turn.about if group and turn.bot == SCRIBE and turn.about is not None else message
-    greeting = turn.kind is TurnKind.WELCOME
-    mention = group and not notice and not greeting
+    to_everybody = turn.kind in TO_EVERYBODY
+    mention = group and not notice and not to_everybody
     return Say(
         text=text,
-        reply_to=None if greeting else replied_to.id,
-        thread=None if greeting else message.thread,
+        reply_to=None if to_everybody else replied_to.id,
+        thread=None if to_everybody else message.thread,
         mentions=(message.sender.id,) if mention else (),
         notice=notice,
     )

@@ -84,6 +84,8 @@ class EventKind(StrEnum):
     """`relates_to` is the event that its sender, or a moderator, took back."""
     JOINED = "joined"
     """We joined the place."""
+    POLICY = "policy"
+    """The place's own policy was changed; `text` is JSON, `{"was": ..., "now": ...}`: documents or null."""
     LEFT = "left"
     """We left the place or were removed."""
     SEALED = "sealed"

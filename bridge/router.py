@@ -22,7 +22,7 @@ import structlog
 from bots import wording
 from bots.base import Reply, Wait
 from bots.chat import failure_of
-from bots.conversation import Keyed, Role, Say
+from bots.conversation import Keyed, Role, Say, TurnKind
 from bridge import answer
 from bridge.delivery import backoff
 from bridge.journal import Outcome, Settlement
@@ -54,6 +54,7 @@ DAY_MS = 86_400_000
 MORE_MS = DAY_MS
 """How long the rest of a long answer is kept for whoever asks for more."""
 ALLOWED = Verdict(True, Code.ALLOWED, "hearth.welcome")
+NEWS = Verdict(True, Code.ALLOWED, "hearth.policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,7 @@ class Router:
         turn = claimed.turn
         rest = answer.continuation(turn)
         if answer.needs_no_request(turn):
-            verdict = ALLOWED
+            verdict = NEWS if turn.kind is TurnKind.POLICY else ALLOWED
         else:
             request = answer.request_for(claimed, max_age_ms=self._options.max_age_ms)
             verdict = decide(self._house.policy, (), request, now, room=limits_of(turn.place.policy))

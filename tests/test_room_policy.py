@@ -29,6 +29,14 @@ class Family:
     async def rule(self, content: dict[str, Any]) -> str:
         return await self.ada.put_state(self.room, STATE_TYPE, content)
 
+    async def news(self, words: str) -> str:
+        """What the bot says to everybody after a change."""
+        bot = self.hearth.user
+        said = await self.ada.until(
+            self.room, lambda one: one.sender == bot and one.reply_to is None and words in one.text
+        )
+        return said.text
+
     async def answer(self, asked: str) -> str:
         bot = self.hearth.user
         return (await self.ada.until(self.room, lambda one: one.sender == bot and one.reply_to == asked)).text
@@ -63,6 +71,9 @@ async def test_each_field_holds_and_says_whose_rule_it_is(family: Family) -> Non
     assert "no rules of its own" in await family.ask(ben, "!policy")
 
     await family.rule({"v": 1, "askers": [ada.user_id]})
+    news = await family.news("changed what I may do in this room")
+    assert news.startswith(f"`{name_of(ada)}`")
+    assert f"- Whom I answer: `{ada.user_id}` (was: everybody here)" in news
     refused = await ben.say(family.room, "and now?", mentions=[family.hearth.user])
     told = await family.answer(refused)
     assert "is not among those whom I may answer here" in told
@@ -95,6 +106,7 @@ async def test_whoever_may_redact_can_stop(family: Family) -> None:
     document = await family.rule({"v": 1})
     assert await family.ask(family.ben) == answer_to(name_of(family.ben), "is it raining?")
     await family.ada.redact(family.room, document)
+    await family.news("I answer nothing here until it is mended")
     told = await family.ask(family.ben)
     assert "I cannot read the policy of this room" in told
     assert "it is empty" in told

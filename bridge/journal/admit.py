@@ -142,10 +142,11 @@ class Admit:
                 self._edit(event)
             case EventKind.REDACTION:
                 self._redaction(event)
-            case EventKind.JOINED:
+            case EventKind.JOINED | EventKind.POLICY:
                 admission = self.judge(event, self._known(event))
                 if admission.bot:
-                    self._turn(event, TurnKind.WELCOME, event.id, admission)
+                    joined = event.kind is EventKind.JOINED
+                    self._turn(event, TurnKind.WELCOME if joined else TurnKind.POLICY, event.id, admission)
             case EventKind.LEFT:
                 self._left(event)
             case EventKind.SEALED:
@@ -371,7 +372,7 @@ class Admit:
         return actor == author or power >= MODERATOR_POWER
 
 
-_WITH_WORDS = (EventKind.MESSAGE, EventKind.EDIT, EventKind.REACTION)
+_WITH_WORDS = (EventKind.MESSAGE, EventKind.EDIT, EventKind.REACTION, EventKind.POLICY)
 
 NOT_CONTINUED = (
     "NOT EXISTS (SELECT 1 FROM turns c WHERE c.parent = t.id AND c.kind IN ('answered', 'deadline') "

@@ -83,15 +83,27 @@ class RoomState:
         kind, key, content = raw.get("type"), raw.get("state_key"), raw.get("content")
         if not isinstance(content, dict):
             return
-        if kind == "m.room.redaction":
-            self._redaction(raw, content)
+        policy = self.policy_after(raw)
+        if policy is not None:
+            self.policy = policy
+            self.policy_event = _text(raw.get("event_id")) if kind == STATE_TYPE else self.policy_event
         elif isinstance(key, str):
             self._state(kind, key, raw, content)
 
-    def _redaction(self, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
-        """Whom the server let redact the policy is not asked again: this can only stop us."""
-        if self.policy_event and self.policy_event in (raw.get("redacts"), content.get("redacts")):
-            self._policy({**raw, "event_id": self.policy_event}, {})
+    def policy_after(self, raw: Mapping[str, Any]) -> Standing | None:
+        """The policy that an event sets: one of its own, or `{}` where the policy is redacted; None: not so.
+
+        Whom the server let redact is not asked again: that can only stop us.
+        """
+        kind, content = raw.get("type"), raw.get("content")
+        if not isinstance(content, dict):
+            return None
+        sent_at = raw.get("origin_server_ts")
+        by, at = _text(raw.get("sender")), sent_at if isinstance(sent_at, int) else 0
+        if kind == STATE_TYPE and raw.get("state_key") == "":
+            return Standing(_document(content), by, at)
+        redacted = (raw.get("redacts"), content.get("redacts")) if kind == "m.room.redaction" else ()
+        return Standing("{}", by, at) if self.policy_event and self.policy_event in redacted else None
 
     def _state(self, kind: object, key: str, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         match kind, key:
@@ -106,8 +118,6 @@ class RoomState:
                 self.encrypted = True
             case "m.room.history_visibility", "":
                 self.visibility = _text(content.get("history_visibility")) or "shared"
-            case "community.hearth.policy", "":
-                self._policy(raw, content)
             case "m.room.name", "":
                 self.name = clean_name(_text(content.get("name")))
             case "m.room.tombstone", "":
@@ -127,12 +137,6 @@ class RoomState:
         if replacement:
             event_id, sender = _text(raw.get("event_id")), _text(raw.get("sender"))
             self.tombstone = Tombstone(event_id, sender, replacement, age_of(raw))
-
-    def _policy(self, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
-        sent_at = raw.get("origin_server_ts")
-        at = sent_at if isinstance(sent_at, int) else 0
-        self.policy = Standing(json.dumps(content), _text(raw.get("sender")), at)
-        self.policy_event = _text(raw.get("event_id"))
 
     def _create(self, sender: str, content: Mapping[str, Any]) -> None:
         version = _text(content.get("room_version"))
@@ -242,6 +246,14 @@ def age_of(raw: Mapping[str, Any]) -> int:
     unsigned = raw.get("unsigned")
     age = unsigned.get("age") if isinstance(unsigned, dict) else None
     return max(0, age) if isinstance(age, int) and not isinstance(age, bool) else 0
+
+
+def _document(content: Mapping[str, Any]) -> str:
+    """The text of a policy document; what nobody could nest so deeply by hand is one that cannot be read."""
+    try:
+        return json.dumps(content)
+    except RecursionError:
+        return "[]"
 
 
 def _text(value: object) -> str:

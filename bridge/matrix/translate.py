@@ -72,6 +72,20 @@ def translate(
     return _words(seen, kind, content, clear)
 
 
+def policy_change(
+    raw: Mapping[str, Any], room: RoomState, us: Us, *, before_join: bool = False
+) -> Event | None:
+    """The change of the room's policy that `raw` makes, before the room has taken it; None if none."""
+    event_id, sender, after = _id(raw.get("event_id")), _id(raw.get("sender")), room.policy_after(raw)
+    if event_id is None or sender is None or after is None:
+        return None
+    was = None if room.policy is None else room.policy.text
+    if was == after.text:
+        return None
+    seen = _Seen(raw, f"policy:{event_id}", sender, room, us, before_join)
+    return seen.event(EventKind.POLICY, text=json.dumps({"was": was, "now": after.text}))
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """What all events share."""

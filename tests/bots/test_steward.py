@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -115,3 +116,39 @@ async def test_the_policy_card_says_what_holds_and_who_set_it() -> None:
     stopped = await card("{}")
     assert "I answer nothing in this room" in stopped
     assert "it is empty" in stopped
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        (
+            None,
+            '{"v": 1, "askers": ["@ada:home"]}',
+            "`Ada` changed what I may do in this room:\n- Whom I answer: `@ada:home` (was: everybody here)",
+        ),
+        (
+            '{"v": 1, "per_person_day": 1}',
+            '{"v": 1, "per_person_day": 2, "voice": "off"}',
+            (
+                "`Ada` changed what I may do in this room:\n"
+                "- How often: 2 answers a day for each person (was: 1 answer a day for each person)\n"
+                "- What I listen to: nothing (was: only what I am asked to hear)"
+            ),
+        ),
+        ('{"v": 1}', "{}", "So I answer nothing here until it is mended."),
+        ("{}", '{"v": 1}', "- Whom I answer: everybody here"),
+        (None, '{"v": 1}', "`Ada` changed this room's policy; what I may do here stays the same."),
+    ],
+)
+async def test_a_change_of_policy_is_told_in_one_look(was: str | None, now: str, told: str) -> None:
+    """Who did it, what is different, and what it was before; nothing else."""
+    news = said(1, ADA, json.dumps({"was": was, "now": now}))
+    reply = await last_of(Steward(), turn_of(news, kind=TurnKind.POLICY), FakeTools())
+    assert told in reply.text
+    assert reply.notice
+
+
+async def test_a_change_whose_words_are_erased_is_told_all_the_same() -> None:
+    """`!forget` may come between."""
+    reply = await last_of(Steward(), turn_of(said(1, ADA, ""), kind=TurnKind.POLICY), FakeTools())
+    assert "`!policy` shows it" in reply.text

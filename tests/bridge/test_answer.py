@@ -215,6 +215,9 @@ def test_joining_is_work_unless_it_is_history() -> None:
     """A room that we join is greeted; one that we were in before the first start is not."""
     assert judged(event("", EventKind.JOINED)).bot == STEWARD
     assert judged(event("", EventKind.JOINED, context_only=True)) == Admission()
+    assert judged(event("{}", EventKind.POLICY)).bot == STEWARD
+    assert judged(event("{}", EventKind.POLICY, context_only=True)) == Admission()
+    assert judged(event("{}", EventKind.POLICY, own=True)) == Admission()
 
 
 @given(st.text(), st.none() | st.text(min_size=1), st.text(), st.none() | st.text(min_size=1))
@@ -242,10 +245,11 @@ def test_a_request_says_who_asks_for_what() -> None:
     )
 
 
-def test_only_greetings_and_deadlines_need_no_request() -> None:
-    """Whatever a person caused is asked of the policy."""
+def test_only_news_and_deadlines_need_no_request() -> None:
+    """Whatever a person asks for is asked of the policy."""
     assert {kind for kind in TurnKind if needs_no_request(turn(kind))} == {
         TurnKind.WELCOME,
+        TurnKind.POLICY,
         TurnKind.DEADLINE,
     }
 

@@ -11,13 +11,30 @@ import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+import structlog
+from aiohttp import web
 
-from bridge.mastodon.login import NEEDED, TO_ACCEPT, TO_MARK, by_code, challenge, scopes, tried
+from bridge import accounts
+from bridge.mastodon import login
+from bridge.mastodon.login import (
+    NEEDED,
+    OUT_OF_BAND,
+    TO_ACCEPT,
+    TO_MARK,
+    by_code,
+    challenge,
+    scopes,
+    tried,
+)
 from bridge.platform import Misconfigured, Retryable
-from tests.fakes.instance import HTML, LoopbackInstance
+from bridge.settings import load
+from tests.fakes.instance import CLOSE, HANG, HTML, LOST, LoopbackInstance
+from tests.mastodon.scripted import Scripted
+from tests.mastodon.scripted import json as scripted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,6 +81,30 @@ async def test_a_code_becomes_a_token_that_works(server: LoopbackInstance) -> No
     assert me.is_bot
 
 
+async def test_the_page_is_asked_for_no_more_than_a_code(server: LoopbackInstance) -> None:
+    """Out of band, S256, the scopes word for word; what would be worth stealing is not in the address."""
+    shown: list[str] = []
+
+    async def looked(url: str) -> str:
+        shown.append(url)
+        return await browser(url)
+
+    token = await by_code(server.url, NEEDED, verifier=VERIFIER, ask=looked)
+    (page,) = shown
+    query = {name: value for name, (value,) in parse_qs(urlsplit(page).query).items()}
+    (app,) = server.login._apps.values()
+    assert query == {
+        "response_type": "code",
+        "client_id": app.id,
+        "redirect_uri": OUT_OF_BAND,
+        "scope": " ".join(NEEDED),
+        "code_challenge": challenge(VERIFIER),
+        "code_challenge_method": "S256",
+    }
+    assert app.scopes == set(NEEDED)
+    assert not any(secret in page for secret in (VERIFIER, app.secret, token))
+
+
 async def test_a_wrong_code_is_told_with_a_remedy(server: LoopbackInstance) -> None:
     """The operator mistyped: what to do, and not what the server said."""
 
@@ -99,6 +140,48 @@ async def test_an_address_that_is_no_instance_is_told(server: LoopbackInstance) 
         await by_code(server.url, NEEDED, verifier=VERIFIER, ask=never)
     with pytest.raises(Retryable, match="does not answer"):
         await by_code("http://127.0.0.1:9", NEEDED, verifier=VERIFIER, ask=never)
+
+
+@pytest.mark.parametrize("page", ["<h1>A website</h1>", "", "[]", "\ufeff{"])
+async def test_a_website_is_no_instance(page: str) -> None:
+    """It answers, but not as the API does: the address is wrong, and waiting does not help."""
+    async with Scripted() as site:
+        site.on("/api/v1/apps", web.Response(text=page, content_type="text/html"))
+        with pytest.raises(Misconfigured, match="set instance to the address"):
+            await by_code(site.url, NEEDED, verifier=VERIFIER, ask=browser)
+
+
+@pytest.mark.parametrize("answer", [{}, {"access_token": None}, {"access_token": ""}, {"access_token": 7}])
+async def test_an_answer_without_a_token_is_none(answer: dict[str, object]) -> None:
+    """Nothing is taken for a token that is none."""
+
+    async def code(_: str) -> str:
+        return "code"
+
+    async with Scripted() as site:
+        site.on("/api/v1/apps", scripted({"client_id": "1", "client_secret": "2"}))
+        site.on("/oauth/token", scripted(answer))
+        with pytest.raises(Misconfigured, match="gave no token"):
+            await by_code(site.url, NEEDED, verifier=VERIFIER, ask=code)
+
+
+@pytest.mark.parametrize("fault", [HTML, HANG, CLOSE, LOST, 429, 502])
+async def test_an_instance_that_goes_away_at_the_end_is_waited_for(
+    server: LoopbackInstance, fault: str | int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the code was wrong: only that is said which is known, within a deadline, and nothing of the code."""
+    monkeypatch.setattr(login, "DEADLINE", 0.5)
+    server.fail("/oauth/token", fault)
+    codes: list[str] = []
+
+    async def noted(url: str) -> str:
+        codes.append(await browser(url))
+        return codes[0]
+
+    with pytest.raises(Retryable) as late:
+        await by_code(server.url, NEEDED, verifier=VERIFIER, ask=noted)
+    assert "/oauth/token" in str(late.value)
+    assert codes[0].strip() not in str(late.value)
 
 
 async def test_the_token_of_another_account_is_not_taken(server: LoopbackInstance) -> None:
@@ -148,6 +231,34 @@ async def hearth(config: Path, *arguments: str, said: str = "") -> subprocess.Co
     )
 
 
+@pytest.mark.parametrize("marks", [False, True])
+async def test_a_login_in_the_browser_keeps_what_it_needs_and_shows_nothing(
+    config: Path,
+    server: LoopbackInstance,
+    marks: bool,  # noqa: FBT001 - a column
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`hearth mastodon login`: the rights that these settings need, the token 0600, no secret in the output."""
+    monkeypatch.setattr(accounts, "_ask", browser)
+    bot = server.login.signed_in
+    assert bot
+    bot.bot = False
+    with structlog.testing.capture_logs() as logged:
+        settings = await asyncio.to_thread(load, config)
+        assert await accounts.enrol(settings, None, token=None, marks=marks) == 0
+    ((token, kept),) = server.state.tokens.items()
+    assert kept.scopes == {*NEEDED, TO_ACCEPT, *([TO_MARK] if marks else [])}
+    assert bot.bot is marks
+    (file,) = (config.parent / "data" / "credentials").iterdir()
+    assert (file.read_text("utf-8").strip(), stat.S_IMODE(file.stat().st_mode)) == (token, 0o600)
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    shown = capsys.readouterr()
+    (app,) = server.login._apps.values()
+    for secret in (token, app.secret):
+        assert secret not in shown.out + shown.err + repr(logged)
+
+
 async def test_a_token_is_tried_and_kept_where_only_the_account_can_read_it(
     config: Path, server: LoopbackInstance
 ) -> None:
@@ -156,7 +267,7 @@ async def test_a_token_is_tried_and_kept_where_only_the_account_can_read_it(
     assert bot
     bot.bot = False
     token = server.state.token(bot)
-    done = await hearth(config, "mastodon", "login", "--token-stdin", "--mark", said=f"{token}\n")
+    done = await hearth(config, "-v", "mastodon", "login", "--token-stdin", "--mark", said=f"{token}\n")
     assert done.returncode == 0, done.stderr
     assert bot.bot
     assert token not in done.stdout + done.stderr

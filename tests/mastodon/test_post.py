@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from bots.conversation import Redact, Revise, Say
 from bridge.mastodon.client import Client
 from bridge.mastodon.limits import POSTS, Limits
-from bridge.mastodon.post import Poster
+from bridge.mastodon.post import OWN_POSTS, SKEW_MS, Poster
 from bridge.platform import Broken, Found, Refused, Retryable, StoredAction, Unclear
 from bridge.schedule import SystemClock
 from tests.fakes.instance import LOST, LoopbackInstance
@@ -108,6 +109,55 @@ async def test_a_part_is_found_behind_its_part_only(desk: Desk, differs: Differs
     assert desk.said()[1].reply_to is desk.said()[0]
 
 
+async def test_each_part_has_its_own_key_and_the_same_manners(desk: Desk) -> None:
+    """Part two replies to part one, for the same eyes, under the same warning; each can be sent again."""
+    first = await desk.poster.perform(desk.say("One. (1/2)"))
+    follow = desk.action(Say("Two. (2/2)", reply_to=desk.question.id, follows="key-1"), "key-2", target=first)
+    second = await desk.poster.perform(follow)
+    assert await desk.poster.perform(follow) == second
+    assert {key: status for (_, key), (status, _) in desk.server.state.keys.items()} == {
+        "key-1": first,
+        "key-2": second,
+    }
+    assert [(one.text, one.visibility, one.spoiler, one.reply_to) for one in desk.said()] == [
+        ("@ada One. (1/2)", "direct", "re: food", desk.question),
+        ("@ada Two. (2/2)", "direct", "re: food", desk.said()[0]),
+    ]
+
+
+@pytest.mark.parametrize("differs", SERVERS)
+async def test_a_lost_part_is_found_also_where_its_thread_is_not_shown(desk: Desk, differs: Differs) -> None:
+    """Among our own newest posts; where the part before is gone as well, and where the thread is refused."""
+    desk.server.fail("/api/v1/statuses", LOST, method="POST")
+    with pytest.raises(Unclear):
+        await desk.poster.perform(desk.say("Yes."))
+    desk.server.fail("/context", 404)
+    assert await desk.poster.find(desk.say("Yes.")) == desk.said()[0].id
+    desk.server.fail("/context", 403)
+    assert await desk.poster.find(desk.say("Yes.")) is Found.UNKNOWN
+
+
+async def test_what_may_be_further_down_is_not_called_absent(desk: Desk) -> None:
+    """More posts of ours than one page since the action was stored: nobody can say that it is not there."""
+    late = desk.say("Yes.")
+    for number in range(OWN_POSTS):
+        desk.hearth.post(f"number {number}")
+    desk.ada.delete(desk.question)
+    assert await desk.poster.find(late) is Found.UNKNOWN
+    assert (
+        await desk.poster.find(replace(late, created_at=late.created_at + SKEW_MS + 60_000)) is Found.ABSENT
+    )
+
+
+async def test_a_deleted_question_costs_no_post(desk: Desk) -> None:
+    """The look before the answer is enough: nothing is sent, and the feed learns of it."""
+    desk.ada.delete(desk.question)
+    with pytest.raises(Refused, match="nothing is to be done"):
+        await desk.poster.perform(desk.say("Yes."))
+    assert desk.server.count("/api/v1/statuses", method="POST") == 0
+    assert desk.gone == [desk.question.id]
+
+
 @pytest.mark.parametrize(
     "differs", [pytest.param(TAKAHE, id="takahe"), pytest.param(MASTODON, id="mastodon")]
 )
@@ -141,9 +191,11 @@ async def test_a_chain_ends_where_a_part_of_it_was_deleted(desk: Desk) -> None:
 
 
 async def test_what_the_server_will_never_take_is_broken(desk: Desk) -> None:
-    """Too long by the server's count: no retry would help."""
-    with pytest.raises(Broken):
+    """Too long by the server's count: no retry would help, and none is counted as posted."""
+    with pytest.raises(Broken, match="422"):
         await desk.poster.perform(desk.say("x" * 2000))
+    assert desk.said() == []
+    assert await desk.poster.find(desk.say("x" * 2000)) is Found.ABSENT
 
 
 async def test_a_spent_budget_costs_no_request(desk: Desk) -> None:
@@ -191,6 +243,17 @@ async def test_a_revision_keeps_its_address_and_its_warning(desk: Desk) -> None:
     (posted,) = desk.said()
     assert (posted.text, posted.spoiler) == ("@ada No.", "re: food")
     assert await desk.poster.find(revise) == remote
+
+
+async def test_a_revision_of_what_was_deleted_is_refused(desk: Desk) -> None:
+    """Somebody took our answer away: it does not come back in other words."""
+    remote = await desk.poster.perform(desk.say("Yes."))
+    desk.hearth.delete(desk.said()[0])
+    revise = desk.action(Revise("key-1", "No."), "key-2", target=remote)
+    with pytest.raises(Refused, match="was deleted"):
+        await desk.poster.perform(revise)
+    assert await desk.poster.find(revise) is Found.ABSENT
+    assert desk.said() == []
 
 
 @pytest.mark.parametrize("differs", [pytest.param(PLEROMA, id="pleroma")])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from bots.conversation import PlaceKind
 from bridge.matrix.facts import CREATOR, RoomState, clean_name
 from bridge.matrix.invites import inviter_of
-from bridge.matrix.translate import Us, mentions, strip_reply_fallback, translate
+from bridge.matrix.translate import Us, mentions, policy_change, strip_reply_fallback, translate
 from bridge.platform import Event, EventKind
+from policies.document import STATE_TYPE
 
 ME, ADA, BEN = "@hearth:home.org", "@ada:home.org", "@ben:away.org"
 US = Us(ME, frozenset({"@other-bot:home.org"}))
@@ -21,6 +22,7 @@ US = Us(ME, frozenset({"@other-bot:home.org"}))
 TYPES = [
     *("m.room.message", "m.room.encrypted", "m.room.redaction", "m.room.member", "m.room.power_levels"),
     *("m.room.create", "m.room.tombstone", "m.room.encryption", "m.room.name", "m.reaction"),
+    STATE_TYPE,
 ]
 KEYS = [
     *("type", "sender", "event_id", "content", "unsigned", "state_key", "origin_server_ts", "redacts"),
@@ -100,6 +102,9 @@ def test_any_json_gives_an_event_or_nothing(
 ) -> None:
     """No event of anybody can make the translation, the room state or the invitation parser raise."""
     state = room()
+    changed = policy_change(raw, state, US, before_join=before)
+    if changed is not None:
+        f"{changed.id}{changed.text}".encode()
     state.apply(raw)
     event = translate(raw, clear, state, US, before_join=before)
     assert event is None or (event.place == "!r" and event.context_only >= before)
@@ -208,6 +213,43 @@ def test_redactions_are_read_at_both_places() -> None:
         assert (event.kind, event.relates_to) == (EventKind.REDACTION, "$0")
     gone = {"type": "m.room.message", "sender": ADA, "event_id": "$1", "content": {}}
     assert translate(gone, None, room(), US) is None
+
+
+def test_a_change_of_policy_is_told_with_what_was_before() -> None:
+    """Set, changed, redacted: each once; the same again, or the redaction of anything else, is no news."""
+
+    def told(raw: dict[str, Any]) -> dict[str, Any] | None:
+        event = policy_change(raw, here, US)
+        here.apply(raw)
+        if event is None:
+            return None
+        assert (event.kind, event.sender.id) == (EventKind.POLICY, ADA)
+        found: dict[str, Any] = json.loads(event.text)
+        return found
+
+    def rule(event_id: str, **content: Any) -> dict[str, Any]:
+        same = {"type": STATE_TYPE, "state_key": "", "sender": ADA, "origin_server_ts": 7}
+        return same | {"event_id": event_id, "content": content}
+
+    def redaction(target: object) -> dict[str, Any]:
+        same = {"type": "m.room.redaction", "sender": ADA, "event_id": "$r"}
+        return same | {"content": {"redacts": target}, "redacts": target}
+
+    here = room()
+    assert told(redaction("")) is None
+    assert told(rule("$1", v=1)) == {"was": None, "now": '{"v": 1}'}
+    assert told(rule("$2", v=1)) is None
+    assert told(redaction("$1")) is None
+    assert told(redaction("$2")) == {"was": '{"v": 1}', "now": "{}"}
+    assert here.policy is not None
+    assert (here.policy.text, here.policy.set_by) == ("{}", ADA)
+    assert told(redaction("$2")) is None
+    assert told(rule("$3", v=1)) == {"was": "{}", "now": '{"v": 1}'}
+    assert told(rule("$4") | {"state_key": "other"}) is None
+    deep: list[Any] = []
+    for _ in range(20_000):
+        deep = [deep]
+    assert told(rule("$5", deep=deep)) == {"was": '{"v": 1}', "now": "[]"}
 
 
 def test_sealed_events_keep_their_ciphertext_and_relations() -> None:
