@@ -50,6 +50,7 @@ _VERSION: Final = "99.0.0"
 """What Mastodon.py is told: what an older server lacks, it says itself (404)."""
 _AGENT: Final = "Hearth"
 _GONE: Final = frozenset({"404", "410"})
+_BAD_REQUEST: Final = 400
 _CLIENT_ERROR: Final = range(400, 500)
 _PASSING: Final = frozenset({401, 403, 408, 425, 429})
 _LIMITED: Final = 429
@@ -145,11 +146,17 @@ class Client:
             raise Retryable(f"{what}: the answer is no account") from None
 
     async def _document(self) -> dict[str, Any]:
-        """The document of version 2, or of version 1 where there is none."""
+        """The document of version 2, or of version 1 where there is none.
+
+        With the token, because some instances show nothing without; then without, because Takahe says no
+        to everything that carries a bad one, and whose token it is, is asked next.
+        """
         refused: Answer | None = None
-        for version in (2, 1):
+        for version, signed in ((2, True), (1, True), (2, False), (1, False)):
+            if not signed and refused is not None and refused.status != _BAD_REQUEST:
+                break
             path = f"/api/v{version}/instance"
-            outcome = await self._run(path, partial(self._get, path), verifying=True)
+            outcome = await self._run(path, partial(self._get, path, signed=signed), verifying=True)
             status = outcome.answer.status
             if isinstance(outcome.body, dict) and outcome.error is None:
                 return outcome.body
@@ -159,9 +166,9 @@ class Client:
         said = f"{self.url} answers {refused.status if refused else 'nothing'} to {path}"
         raise Misconfigured("mastodon", f"{said}: no Mastodon API there; set the url of the instance's API")
 
-    def _get(self, path: str, wire: Wire) -> None:
+    def _get(self, path: str, wire: Wire, *, signed: bool) -> None:
         """Ask without Mastodon.py, whose reading of this document is the one not to be used."""
-        headers = {"Authorization": f"Bearer {self.token}", "User-Agent": _AGENT}
+        headers = {"User-Agent": _AGENT} | ({"Authorization": f"Bearer {self.token}"} if signed else {})
         # `auth` that does nothing keeps a .netrc from replacing the header.
         wire.get(self.url + path, headers=headers, timeout=self._timeout, auth=lambda request: request)
 

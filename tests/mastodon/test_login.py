@@ -169,7 +169,7 @@ async def test_an_answer_without_a_token_is_none(answer: dict[str, object]) -> N
 async def test_an_instance_that_goes_away_at_the_end_is_waited_for(
     server: LoopbackInstance, fault: str | int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the code was wrong: only that is said which is known, within a deadline, and nothing of the code."""
+    """It is not said that the code was wrong, nor what it was; and nobody waits for ever."""
     monkeypatch.setattr(login, "DEADLINE", 0.5)
     server.fail("/oauth/token", fault)
     codes: list[str] = []
@@ -239,7 +239,7 @@ async def test_a_login_in_the_browser_keeps_what_it_needs_and_shows_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`hearth mastodon login`: the rights that these settings need, the token 0600, no secret in the output."""
+    """The rights that these settings need, the token 0600, and no secret in the output."""
     monkeypatch.setattr(accounts, "_ask", browser)
     bot = server.login.signed_in
     assert bot
