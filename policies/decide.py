@@ -1,23 +1,28 @@
 """`decide`: the one place where anything that Hearth does is allowed or refused.
 
-Pure: no clock, no network, no database; everything it needs is an argument, everything that it
-says is data. The words, in the person's language, are made in `bots/`.
+    allowed = by whoever runs the bot, and the room, and the room's grant for a peer, and the peer's for us
+
+Pure: no clock, no network, no database; everything it needs is an argument, everything that it says is
+data. The words, in the person's language, are made in `bots/`. Promises that taking a permission away
+never allows more, that it never raises, and that what cannot be read or is not known is refused.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from policies.document import Unreadable
-from policies.room import Voice
+from policies import peers
+from policies.document import Standing, Unreadable, limits_of
+from policies.grant import Grant
+from policies.room import Answers, RoomPolicy, Voice
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
-    from policies.grant import Grant
-    from policies.room import RoomPolicy
+    from policies.classes import Class
 
 LOOP_WINDOW_MS = 60_000
 LOOP_BUDGET = 20
@@ -32,34 +37,28 @@ class Deed(StrEnum):
     """Listen to a recording, and say what was heard."""
     SHOW_UNASKED = "show_unasked"
     """Write down in the place what was heard there and what nobody asked us to hear."""
+    ASK_PEER = "ask_peer"
+    """Send a question of this place to a bot of another community."""
+    ANSWER_PEER = "answer_peer"
+    """Answer what a bot of another community asks."""
     COMMAND = "command"
+    SET_POLICY = "set_policy"
+    """Change what the place allows, by command."""
+    PROPOSE = "propose"
+    """Put something to the vote, or vote."""
+    BRAKE = "brake"
+    """Stop at once what was allowed with a peer: a moderator's word, or that of several members."""
     STOP = "stop"
     FORGET_ROOM = "forget_room"
 
 
-class Code(StrEnum):
-    """What a verdict says. A stable name: people see it in `!why`, operators in logs."""
-
-    ALLOWED = "allowed"
-    BOT = "bot"
-    LOOP = "loop"
-    NOT_AN_ASKER = "not_an_asker"
-    PERSON_QUOTA = "person_quota"
-    PLACE_QUOTA = "place_quota"
-    VOICE_OFF = "voice_off"
-    UNASKED = "unasked"
-    UNREADABLE = "unreadable"
-    NOT_YOURS = "not_yours"
-    NOT_A_MODERATOR = "not_a_moderator"
-    EXPIRED = "expired"
-    WITHDRAWN = "withdrawn"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
 MODERATOR_POWER = 50
 """Matrix: the level that may redact others by default (spec, `m.room.power_levels`)."""
+OF_MEMBERS: Final = frozenset({Deed.PROPOSE, Deed.BRAKE})
+"""What a member may do whatever the room's document says: nobody can be shut out of deciding by deciding."""
+ALWAYS: Final = OF_MEMBERS | {Deed.COMMAND, Deed.STOP, Deed.FORGET_ROOM}
+"""What explains, ends or erases. It works where the room's document cannot be read, too: people must be able
+to find out, and to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,14 @@ class Request:
     `asked_today` and `place_today` count answered questions in the last 24 hours;
     `recent` counts this account's messages to the bot in this place in the last minute; `age_ms` and
     `max_age_ms` say how old the question is and how old it may be; `owner` is whose answer a
-    `STOP` would end; `unasked` marks voice that nobody addressed to us, of which a refusal is never
-    said aloud.
+    `STOP` would end; `unasked` marks what nobody addressed to us, of which a refusal is never
+    said aloud. `policy_power` is the power that writing the room's policy takes. `remote_model`: the
+    answer would be made on another machine.
+
+    For peers: `peer` is `bot:server`, `peer_key` the key that it shows now; `cls` is the class that was
+    declared, `screened` those that the screens or the model have found in the words; `summary` and `spoken`
+    say that a summary of the talk, or what was spoken, would go along; `hops` counts how often the question
+    may be, or was, passed on; `peer_today` and `peer_person_today` count questions in the last 24 hours.
     """
 
     deed: Deed
@@ -85,54 +90,81 @@ class Request:
     max_age_ms: int | None = None
     owner: str | None = None
     unasked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Allowed or not, and why: the code, its parameters, the rule and what would change it.
-
-    `rule` is where the rule stands (a settings key for now, a state event later); `remedy` is a
-    code that `bots/` turns into words.
-    """
-
-    allowed: bool
-    code: Code
-    rule: str
-    params: dict[str, int | str] = field(default_factory=dict)
-    remedy: str = ""
+    policy_power: int = MODERATOR_POWER
+    remote_model: bool = False
+    peer: str = ""
+    peer_key: str = ""
+    cls: Class | None = None
+    screened: frozenset[Class] = field(default_factory=frozenset)
+    summary: bool = False
+    spoken: bool = False
+    hops: int = 0
+    peer_today: int = 0
+    peer_person_today: int = 0
 
 
 def decide(
     policy: RoomPolicy,
-    grants: Sequence[Grant],
+    grants: Mapping[str, Grant | Unreadable],
     request: Request,
     now: int,
     *,
-    room: RoomPolicy | Unreadable | None = None,
+    room: Standing | None = None,
+    theirs: Grant | Unreadable | None = None,
 ) -> Verdict:
     """Judge `request` at `now` (ms since the epoch). Total: never raises, and unknown is refused.
 
-    `policy` is what whoever runs the bot allows at most, `room` what the room's own document allows (None:
-    it has none). Both must allow; the rule of a verdict begins with `room.` where it was the room's.
+    `policy` is what whoever runs the bot allows at most, `room` the room's own document (None: it has none),
+    `grants` those of the room by peer, `theirs` the peer's signed grant for us. All of them must allow; the
+    rule of a verdict begins with `policy.`, `room.`, `grant.` or `peer.` by whose it is, or with `hearth.`.
     """
-    del grants, now  # no rule looks at them yet; links between communities will
-    verdict = _account(policy, request) or _deed(policy, request)
-    if room is None or not verdict.allowed:
-        return verdict
-    if isinstance(room, Unreadable):
-        # What explains, ends or erases works all the same: people must be able to find out, and to stop.
-        if request.deed in (Deed.COMMAND, Deed.STOP, Deed.FORGET_ROOM):
-            return verdict
-        return Verdict(False, Code.UNREADABLE, "room.document", {"problem": str(room)}, "room_policy")
-    own = _account(room, request) or _deed(room, request)
-    if own.allowed:
-        return verdict
-    return replace(own, rule=own.rule.replace("policy.", "room.", 1), remedy="room_policy")
+    verdict = _judge(policy, request, now)
+    if not verdict.allowed or request.deed in OF_MEMBERS:
+        # No vote of a room changes what whoever runs the bot has set.
+        return replace(verdict, remedy="ask_operator_policy") if verdict.remedy == "propose" else verdict
+    wish = limits_of(room)
+    if isinstance(wish, Unreadable):
+        broken = Verdict(False, Code.UNREADABLE, "room.document", {"problem": str(wish)})
+        return verdict if request.deed in ALWAYS else _of(room, broken)
+    own = _judge(wish, request, now)
+    if not own.allowed:
+        return _of(room, replace(own, rule=own.rule.replace("policy.", "room.", 1)))
+    if request.deed in (Deed.ASK_PEER, Deed.ANSWER_PEER):
+        asks = request.deed is Deed.ASK_PEER
+        refusal = _unsafe(request) or peers.granted(grants, theirs, request, now, asks=asks)
+        return refusal or (_previewed(verdict, policy, wish) if asks else verdict)
+    return verdict
+
+
+def _of(room: Standing | None, verdict: Verdict) -> Verdict:
+    """A refusal by the room's own document: who set it and when, and what would change it."""
+    if room is None:
+        return replace(verdict, remedy="room_policy")
+    params = {**verdict.params, "set_by": room.set_by, "set_at": room.set_at}
+    return replace(verdict, params=params, remedy="room_policy")
+
+
+def _unsafe(request: Request) -> Verdict | None:
+    """A room whose documents any member could write decides nothing about other communities."""
+    if request.policy_power >= MODERATOR_POWER:
+        return None
+    needed: dict[str, int | str] = {"needed": MODERATOR_POWER, "power": request.policy_power}
+    return Verdict(False, Code.UNSAFE_ROOM, "hearth.policy_power", needed, "policy_setup")
+
+
+def _previewed(verdict: Verdict, policy: RoomPolicy, wish: RoomPolicy) -> Verdict:
+    strictest = policy.preview if wish.preview.allows(policy.preview) else wish.preview
+    return replace(verdict, params={**verdict.params, "preview": str(strictest)})
+
+
+def _judge(policy: RoomPolicy, request: Request, now: int) -> Verdict:
+    """What one policy says."""
+    return _account(policy, request) or _deed(policy, request, now)
 
 
 def _account(policy: RoomPolicy, request: Request) -> Verdict | None:
     """What speaks against this account, whatever it asks for."""
-    if request.asker_is_bot:
+    if request.asker_is_bot and request.deed is not Deed.ANSWER_PEER:
         return Verdict(False, Code.BOT, "hearth.bots_are_not_answered")
     if request.recent > LOOP_BUDGET:
         return Verdict(
@@ -142,19 +174,33 @@ def _account(policy: RoomPolicy, request: Request) -> Verdict | None:
             {"limit": LOOP_BUDGET, "seconds": LOOP_WINDOW_MS // 1000},
             "wait",
         )
+    if request.deed is Deed.ANSWER_PEER:
+        return None  # a peer is no member; `answer_peers` and the grant say whether it may
     if not policy.admits(request.asker):
         return Verdict(False, Code.NOT_AN_ASKER, "policy.askers", {"asker": request.asker}, "ask_admin")
     return None
 
 
-def _deed(policy: RoomPolicy, request: Request) -> Verdict:
+def _deed(  # noqa: C901, PLR0911 - a table of deeds
+    policy: RoomPolicy, request: Request, now: int
+) -> Verdict:
     match request.deed:
         case Deed.ANSWER:
-            return _answer(policy, request)
+            return _answer(policy, request, now)
         case Deed.TRANSCRIBE | Deed.SHOW_UNASKED:
-            return _transcribe(policy, request)
+            return _transcribe(policy, request, now)
+        case Deed.ASK_PEER:
+            return peers.asks(policy, request) or _answer(policy, request, now)
+        case Deed.ANSWER_PEER:
+            return peers.answers(policy, request) or _allowed("policy.answer_peers")
         case Deed.COMMAND:
-            return _in_time(request) or Verdict(True, Code.ALLOWED, "policy.askers")
+            return _in_time(request) or _allowed("policy.askers")
+        case Deed.SET_POLICY:
+            return _set_policy(request)
+        case Deed.PROPOSE:
+            return _in_time(request) or _allowed("hearth.propose")
+        case Deed.BRAKE:
+            return _allowed("hearth.brake")
         case Deed.STOP:
             return _stop(request)
         case Deed.FORGET_ROOM:
@@ -162,16 +208,27 @@ def _deed(policy: RoomPolicy, request: Request) -> Verdict:
     return Verdict(False, Code.UNKNOWN, "hearth.default_deny")
 
 
+def _allowed(rule: str) -> Verdict:
+    return Verdict(True, Code.ALLOWED, rule)
+
+
 def _stop(request: Request) -> Verdict:
     if request.owner == request.asker or request.power >= MODERATOR_POWER:
-        return Verdict(True, Code.ALLOWED, "hearth.stop")
+        return _allowed("hearth.stop")
     return Verdict(False, Code.NOT_YOURS, "hearth.stop", remedy="ask_moderator")
 
 
 def _forget_room(request: Request) -> Verdict:
     if request.direct or request.power >= MODERATOR_POWER:
-        return Verdict(True, Code.ALLOWED, "hearth.forget_room")
+        return _allowed("hearth.forget_room")
     return Verdict(False, Code.NOT_A_MODERATOR, "hearth.forget_room", remedy="ask_moderator")
+
+
+def _set_policy(request: Request) -> Verdict:
+    if request.power >= request.policy_power:
+        return _allowed("hearth.set_policy")
+    needed: dict[str, int | str] = {"needed": request.policy_power, "power": request.power}
+    return Verdict(False, Code.NOT_ENOUGH_POWER, "hearth.set_policy", needed, "propose")
 
 
 def _in_time(request: Request) -> Verdict | None:
@@ -186,34 +243,65 @@ def _in_time(request: Request) -> Verdict | None:
     return None
 
 
-def _answer(policy: RoomPolicy, request: Request) -> Verdict:
-    late = _in_time(request)
-    if late is not None:
-        return late
-    if policy.per_person_day is not None and request.asked_today >= policy.per_person_day:
-        return Verdict(
-            False,
-            Code.PERSON_QUOTA,
-            "policy.per_person_day",
-            {"limit": policy.per_person_day},
-            "tomorrow",
-        )
-    if policy.per_place_day is not None and request.place_today >= policy.per_place_day:
-        return Verdict(
-            False,
-            Code.PLACE_QUOTA,
-            "policy.per_place_day",
-            {"limit": policy.per_place_day},
-            "tomorrow",
-        )
-    return Verdict(True, Code.ALLOWED, "policy.askers")
+def _answer(policy: RoomPolicy, request: Request, now: int) -> Verdict:
+    return (
+        _in_time(request)
+        or _addressed(policy, request)
+        or _now(policy, request, now)
+        or _quota(policy, request)
+        or _allowed("policy.askers")
+    )
 
 
-def _transcribe(policy: RoomPolicy, request: Request) -> Verdict:
+def _addressed(policy: RoomPolicy, request: Request) -> Verdict | None:
+    if request.power < policy.min_power:
+        needed: dict[str, int | str] = {"needed": policy.min_power, "power": request.power}
+        return Verdict(False, Code.NOT_ENOUGH_POWER, "policy.min_power", needed, "ask_moderator")
+    if policy.answers is Answers.DIRECT and not request.direct:
+        return Verdict(False, Code.NOT_HERE, "policy.answers", remedy="write_directly")
+    if request.unasked and request.deed is Deed.ANSWER and policy.answers is not Answers.ALL:
+        return Verdict(False, Code.UNASKED, "policy.answers")
+    return None
+
+
+def _now(policy: RoomPolicy, request: Request, now: int) -> Verdict | None:
+    until = policy.quiet_until(now) if policy.quiet else None
+    if until is not None:
+        return Verdict(False, Code.QUIET, "policy.quiet", {"until": until}, "later")
+    if request.remote_model and not policy.remote_model:
+        return Verdict(False, Code.REMOTE_MODEL, "policy.remote_model", remedy="allow_remote")
+    return None
+
+
+def _quota(policy: RoomPolicy, request: Request) -> Verdict | None:
+    for code, name, used in (
+        (Code.PERSON_QUOTA, "per_person_day", request.asked_today),
+        (Code.PLACE_QUOTA, "per_place_day", request.place_today),
+    ):
+        limit: int | None = getattr(policy, name)
+        if limit is not None and used >= limit:
+            return Verdict(False, code, f"policy.{name}", {"limit": limit}, "tomorrow")
+    return None
+
+
+def _transcribe(policy: RoomPolicy, request: Request, now: int) -> Verdict:
     unasked = request.unasked or request.deed is Deed.SHOW_UNASKED
     needed = Voice.ALL if request.deed is Deed.SHOW_UNASKED else Voice.NAMED if unasked else Voice.ASKED
     if not policy.voice.allows(needed):
         if unasked:
             return Verdict(False, Code.UNASKED, "policy.voice")
         return Verdict(False, Code.VOICE_OFF, "policy.voice", remedy="turn_on_voice")
-    return _answer(policy, request)
+    return _answer(policy, request, now)
+
+
+RULES: Final = frozenset(
+    {
+        *(f"{whose}.{name}" for whose in ("policy", "room") for name in RoomPolicy.model_fields),
+        *(f"{whose}.{name}" for whose in ("grant", "peer") for name in Grant.model_fields),
+        *("room.document", "grant.document", "peer.document", "grant.missing", "peer.missing"),
+        *("hearth.bots_are_not_answered", "hearth.loop_budget", "hearth.default_deny", "hearth.stop"),
+        *("hearth.forget_room", "hearth.set_policy", "hearth.propose", "hearth.brake"),
+        *("hearth.policy_power", "hearth.classes", "matrix.max_age"),
+    }
+)
+"""Every rule that a verdict of `decide` can name."""

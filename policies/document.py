@@ -2,9 +2,12 @@
 
     {"v": 1, "askers": ["@ada:home.example", "school.example"], "per_person_day": 20, "voice": "asked"}
 
-A document can only narrow: what it does not name stays as whoever runs the bot has it. Promises that one
-which cannot be read in every field denies, and says which field: an unknown field may be a limit that
-a later version knows. `{}`, which is what redaction leaves, cannot be read; so whoever may redact can stop.
+Promises that a document which cannot be read in every field denies, and says which field: an unknown field
+may be a limit that a later version knows. `{}`, which is what redaction leaves, cannot be read; so whoever
+may redact can stop.
+
+Where a room decides by vote, a document that widens is inert without one (`effective`): what it narrows
+holds at once, what it widens waits for a vote.
 """
 
 from __future__ import annotations
@@ -12,43 +15,40 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
-from policies.room import ANYONE, RoomPolicy, Voice
+from policies.room import WORDING, Mode, RoomPolicy
 
 STATE_TYPE: Final = "community.hearth.policy"
 """The type of the state event; its state key is empty. The homeserver holds who may write it."""
 LONGEST: Final = 65_536
 """Characters of a document; a whole event has at most so many bytes (Matrix, size limits)."""
 _WHERE_LENGTH: Final = 60
+_OWN: Final = frozenset({"v", "decided_by"})
+LEAVING: Final = (
+    *("ask_peers", "answer_peers", "classes_out", "classes_in", "with_summary", "preview"),
+    *("voice_may_leave", "max_hops", "peer_per_day", "peer_per_person_day"),
+)
+"""The fields about other communities."""
+UNSET: Final = RoomPolicy()
+"""What a room without a document wishes: no limits of its own inside, and nothing leaves."""
 
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-Limit = Annotated[int, Field(ge=0, le=1_000_000)]
 
-
-class PolicyDocument(BaseModel):
-    """The fields of a policy document. Every field but `v` may be left out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class PolicyDocument(RoomPolicy):
+    """A policy as it stands in a room. Every field but `v` may be left out."""
 
     v: Literal[1] = Field(description="Version of the form: 1.")
-    askers: frozenset[Pattern] = Field(
-        frozenset({ANYONE}),
-        max_length=1_000,
-        description='Who may ask: full addresses, whole servers, or `"*"`. An empty list: nobody.',
-    )
-    per_person_day: Limit | None = Field(None, description="Answers for one person in 24 hours.")
-    per_place_day: Limit | None = Field(None, description="Answers for the whole room in 24 hours.")
-    voice: Voice = Field(
-        Voice.ALL,
-        description="What is listened to, at most: `off`, `asked`, `named`, `all`.",
+    decided_by: str = Field(
+        default="",
+        max_length=255,
+        description="The poll that decided it, or who did. Permits nothing.",
     )
 
     def policy(self) -> RoomPolicy:
         """The limits, to be met with those of whoever runs the bot."""
-        return RoomPolicy(self.askers, self.per_person_day, self.per_place_day, self.voice)
+        return RoomPolicy.model_construct(**{name: getattr(self, name) for name in RoomPolicy.model_fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +71,88 @@ class Standing:
     set_at: int
 
 
-def limits_of(standing: Standing | None) -> RoomPolicy | Unreadable | None:
-    """What the document of a room allows, for `decide`; None where there is none."""
-    return None if standing is None else read(standing.text)
+def limits_of(standing: Standing | None) -> RoomPolicy | Unreadable:
+    """What the document of a room allows, for `decide`; where there is none, `UNSET`."""
+    return UNSET if standing is None else read(standing.text)
 
 
 @lru_cache(maxsize=1_000)
 def read(text: str) -> RoomPolicy | Unreadable:
     """What a document allows. Total; what is wrong with one is said without quoting what it says."""
+    found = parsed(text)
+    return found.policy() if isinstance(found, PolicyDocument) else found
+
+
+def parsed(text: str) -> PolicyDocument | Unreadable:
+    """The document with what it says about itself; see `read`."""
     if len(text) > LONGEST:
         return Unreadable("", f"it is longer than {LONGEST:,} characters")
     if text.strip() == "{}":
         return Unreadable("", "it is empty, which stops me")
     try:
-        return PolicyDocument.model_validate_json(text).policy()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "__root__")
-        return Unreadable(_plain(where), str(first["msg"]).removeprefix("Input "))
-    except (ValueError, RecursionError):
+        return PolicyDocument.model_validate_json(text)
+    except (ValidationError, ValueError, RecursionError) as error:
+        return unreadable(error)
+
+
+def unreadable(error: Exception) -> Unreadable:
+    """What a validation has found, without what was typed."""
+    if not isinstance(error, ValidationError):
         return Unreadable("", "it is not JSON")
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "__root__")
+    problem = str(first["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    return Unreadable(_plain(where), problem)
 
 
 def _plain(where: str) -> str:
     """A field's name as it may be shown: it was typed by anybody."""
     kept = "".join(char for char in where if char.isascii() and (char.isalnum() or char in "._-"))
     return kept[:_WHERE_LENGTH]
+
+
+def written(policy: RoomPolicy, decided_by: str = "") -> str:
+    """The text of a document that says `policy`: what is not said is as where nothing is set."""
+    said: dict[str, Any] = {"v": 1}
+    for name, value in policy.model_dump(mode="json").items():
+        if getattr(policy, name) != getattr(UNSET, name):
+            said[name] = sorted(value) if isinstance(value, list) else value
+    if decided_by:
+        said["decided_by"] = decided_by
+    return json.dumps(said, ensure_ascii=False, sort_keys=True)
+
+
+def effective(base: RoomPolicy | None, new: RoomPolicy, *, voted: bool) -> RoomPolicy:
+    """What holds once `new` stands where `base` held; None: a room that we see for the first time.
+
+    All of it where the room's vote says so, or where admins decided so far; else only what narrows. Wording
+    permits nothing, so it needs no vote. Of a voting room that we have not seen before we know no votes, so
+    nothing leaves it.
+    """
+    mode = new.mode if base is None else base.mode
+    if voted or mode is Mode.ADMIN:
+        return new
+    if base is None:
+        return new.model_copy(update={name: getattr(UNSET, name) for name in LEAVING})
+    return base.meet(new)
+
+
+def held(ceiling: RoomPolicy, standing: Standing | None) -> RoomPolicy:
+    """What holds in a room: both limits, and the room's wording.
+
+    A document that cannot be read adds nothing here; `decide` refuses because of it.
+    """
+    room = limits_of(standing)
+    return ceiling if isinstance(room, Unreadable) else ceiling.meet(room)
+
+
+def inert(new: RoomPolicy, held: RoomPolicy) -> tuple[str, ...]:
+    """The fields of `new` that are not in force where `held` is."""
+    return tuple(
+        name
+        for name in RoomPolicy.model_fields
+        if name not in WORDING and getattr(new, name) != getattr(held, name)
+    )
 
 
 def schema() -> str:
