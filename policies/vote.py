@@ -232,10 +232,11 @@ def _result(rule: Rule, count: Tally, *, extended: bool) -> tuple[State, Reason]
 
 
 def _is_settled(rule: Rule, count: Tally, *, extended: bool) -> bool:
-    """Whether nothing that the silent could still say changes the result."""
-    most = count.yes + count.silent
-    if most < required(count.members) or most < rule.ratio * count.against:
-        return True
+    """Whether nothing that the silent could still say changes the result.
+
+    A vote that cannot pass any more goes on while anybody is silent: nobody is to lose it by a slip of the
+    thumb, and whoever said no may be convinced.
+    """
     if count.silent == 0:
         # An objection may be answered and withdrawn for as long as the vote is open.
         return count.objections == 0
