@@ -21,7 +21,7 @@ LLAMA_FLAGS := --config-settings-package 'llama-cpp-python:cmake.args=$(CPU_FLAG
 
 INSTALLED := $(VENV)/.installed-$(if $(NATIVE),native,portable)
 
-.PHONY: demo test bench lint lock clean
+.PHONY: demo test bench lint lock words clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test    all tests, as CI runs them"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   ratios measured side by side on this machine"
+	@echo "make words   bring the translations up to date; make words NEW=fr begins one"
 	@echo "make lock    resolve the dependencies again and write requirements/*.lock"
 
 $(UV):
@@ -62,6 +63,16 @@ lock: | $(UV)
 	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 requirements/build.in -o requirements/build.lock
 	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/hearth.lock
 	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml --extra local --group dev -o requirements/dev.lock
+
+# The sentences of bots/ into each language's hearth.po, and from there into hearth.mo (docs/translating.md).
+WORDS := -D hearth -d bots/locale
+words: $(INSTALLED)
+	$(VENV)/bin/pybabel -q extract --project Hearth --copyright-holder 'the people of Hearth' --add-comments Translators: \
+	    --strip-comments --add-location file --width 100 --output-file $(VENV)/hearth.pot bots
+	$(if $(NEW),$(VENV)/bin/pybabel -q init $(WORDS) --input-file $(VENV)/hearth.pot --width 100 --locale $(NEW))
+	$(VENV)/bin/pybabel -q update $(WORDS) --input-file $(VENV)/hearth.pot --width 100 --previous --ignore-obsolete \
+	    --ignore-pot-creation-date
+	$(VENV)/bin/pybabel -q compile $(WORDS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

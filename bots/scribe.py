@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from bots import heard, wording, wording_public
+from bots import heard, wording, wording_public, wording_voice
 from bots.base import Draft, Reply, Unfetchable, Waiting
 from bots.chat import failure_of
 from bots.commands import FORMS, CommandName, parse, strip_spoken_name
@@ -69,7 +69,7 @@ class _Job:
 
     @property
     def is_long(self) -> bool:
-        return self.transcript.duration > wording.SHORT
+        return self.transcript.duration > wording_voice.SHORT
 
     def ended(self, reply: Reply) -> Reply:
         """`reply` with the transcript and its sizes."""
@@ -107,7 +107,7 @@ class Scribe:
             yield Reply("" if turn.unasked else wording.nothing_to_hear())
             return
         if command is not None and command.argument and command.argument not in FORMS:
-            yield Reply(wording.unknown_form(command.argument))
+            yield Reply(wording_voice.unknown_form(command.argument))
             return
         transcript = turn.heard
         if transcript is None:
@@ -159,12 +159,12 @@ class Scribe:
         name = None if command is None else command.name
         if not job.transcript.text:
             status = await tools.status()
-            yield Reply("" if turn.unasked else wording.nothing_heard(bundled=status.speech_is_bundled))
+            yield Reply("" if turn.unasked else wording_voice.nothing_heard(bundled=status.speech_is_bundled))
         elif name is CommandName.TRANSCRIPT:
             assert command is not None
             upload = _file(job, command.argument)
             if tools.takes_files:
-                yield Reply(wording.transcript_file(command.argument), files=(upload,))
+                yield Reply(wording_voice.transcript_file(command.argument), files=(upload,))
             else:
                 yield Reply(upload.text)
         elif name is CommandName.ALT:
@@ -229,7 +229,7 @@ class Scribe:
         summary = Summary(job.transcript, self.own_name)
 
         def words() -> str:
-            return wording.summary(
+            return wording_voice.summary(
                 clock(job.transcript.duration), summary.points, bundled=status.model_is_bundled
             )
 
@@ -255,12 +255,12 @@ def _written(turn: Turn) -> str:
 def _progress(done: float, total: float | None) -> Draft:
     total = max(0.0, total or 0.0)
     done = min(max(0.0, done), total)
-    long = total > wording.SHORT
-    return Draft(wording.listening(done, total), done / total if long else None)
+    long = total > wording_voice.SHORT
+    return Draft(wording_voice.listening(done, total), done / total if long else None)
 
 
 def _deaf(code: str) -> Reply:
-    return Reply(wording.hearing_failed(code), features={"failure": code})
+    return Reply(wording_voice.hearing_failed(code), features={"failure": code})
 
 
 def _failed(job: _Job, error: ModelError, shown: Reply | None) -> Reply:
@@ -269,7 +269,7 @@ def _failed(job: _Job, error: ModelError, shown: Reply | None) -> Reply:
         raise error
     failure = failure_of(error)
     words = wording.failed(failure)
-    text = f"{words} {wording.heard_and_kept()}" if shown is None else f"{shown.text}\n\n{words}"
+    text = f"{words} {wording_voice.heard_and_kept()}" if shown is None else f"{shown.text}\n\n{words}"
     return Reply(text, files=() if shown is None else shown.files, features={"failure": failure.value})
 
 
@@ -290,14 +290,14 @@ async def _shown(job: _Job, tools: Tools) -> Reply:
     )
     note: list[str] = []
     if any(one.doubtful for one in transcript.segments):
-        note.append(wording.doubtful(bundled=(await tools.status()).speech_is_bundled))
+        note.append(wording_voice.doubtful(bundled=(await tools.status()).speech_is_bundled))
     if transcript.truncated:
-        note.append(wording.truncated())
+        note.append(wording_voice.truncated())
     whole = heard.quote([*lines, *note], title)
     if len(whole) <= LONG or not tools.takes_files:
         return Reply(whole)
     head = heard.quote([*heard.opening(lines, HEAD), "…", *note], title)
-    return Reply(f"{head}\n\n{wording.whole_in_file()}", files=(_file(job, "md"),))
+    return Reply(f"{head}\n\n{wording_voice.whole_in_file()}", files=(_file(job, "md"),))
 
 
 def _file(job: _Job, form: str) -> Upload:
@@ -307,7 +307,7 @@ def _file(job: _Job, form: str) -> Upload:
         name=f"transcript{'-' if date else ''}{date}.{form}",
         media_type=MEDIA_TYPES.get(form, "text/plain"),
         text=render(
-            job.transcript, form, {"title": wording.transcript_of(who), "date": date, "speaker": who}
+            job.transcript, form, {"title": wording_voice.transcript_of(who), "date": date, "speaker": who}
         ),
     )
 

@@ -10,7 +10,7 @@ import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from bots import wording
+from bots import wording_voice
 from bots.base import Waiting
 from bots.heard import halves, plain, sections
 from bots.prompt import FENCE_SENTENCE, first_answer, neutral
@@ -85,7 +85,7 @@ class Summary:
         answer, _ = first_answer(text, (), self.own_name)
         words = plain(_MARKS.sub("", _BULLET.sub("", answer)))
         if not words:
-            return wording.no_point()
+            return wording_voice.no_point()
         return f"{words} …" if cut else words
 
 

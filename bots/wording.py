@@ -1,27 +1,32 @@
 """Every sentence that Hearth says by itself, in one place: verdicts, failures, status, welcome.
 
-Sentences are whole and parameterised, so that a translation is another set of tables. A message
-to a person says what happened, to what, and what to do next. What a user wrote appears only
-through `quoted`, so that it pings nobody and links nowhere.
+Sentences are whole and parameterised, and are said in the language that is spoken now
+(`bots.language`); the tables hold them in English, to be looked up when they are said. A message to
+a person says what happened, to what, and what to do next. What a user wrote appears only through
+`quoted`, so that it pings nobody and links nowhere. What is said of recordings stands in
+`wording_voice`, of a policy in `wording_policy`, on a public network in `wording_public`.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from bots.commands import visible
-from policies.decide import Code
+from bots.language import N_, _, day, ngettext, number
+from bots.wording_verdicts import ABOUT, STANDS
+from bots.wording_verdicts import REMEDIES as REMEDIES  # noqa: PLC0414 - part of this vocabulary
+from bots.wording_verdicts import RULES as RULES  # noqa: PLC0414 - as above
+from bots.wording_verdicts import VERDICTS as VERDICTS  # noqa: PLC0414 - as above
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from bots.base import Decided, Status
     from bots.commands import Command
-    from policies.decide import Verdict
+    from policies.verdict import Verdict
 
 
 class Failure(StrEnum):
@@ -36,157 +41,81 @@ class Failure(StrEnum):
     INTERNAL = "internal"
 
 
-VERDICTS: Final[Mapping[Code, str]] = {
-    Code.ALLOWED: "This is allowed here.",
-    Code.BOT: "I do not answer other bots, so that two of us never talk to each other without end.",
-    Code.LOOP: (
-        "I have fallen silent: more than {limit} messages in {seconds} seconds came from one account, "
-        "and that looks like a loop."
-    ),
-    Code.NOT_AN_ASKER: "{asker} is not among those whom I may answer here.",
-    Code.PERSON_QUOTA: "You have had your {limit} answers of the last 24 hours.",
-    Code.PLACE_QUOTA: "This room has had its {limit} answers of the last 24 hours.",
-    Code.VOICE_OFF: "I do not listen to voice messages and recordings here.",
-    Code.UNASKED: "Nobody asked me to listen to it, and here I listen only when I am asked.",
-    Code.UNREADABLE: "I cannot read the policy of this room, so I answer nothing here: {problem}.",
-    Code.NOT_YOURS: "That answer was asked for by somebody else, so only they or a moderator can stop it.",
-    Code.NOT_A_MODERATOR: "Only a moderator of this room can make me forget all of it.",
-    Code.EXPIRED: (
-        "The question was {minutes} minutes old when it reached me, and I answer nothing older than "
-        "{limit} minutes."
-    ),
-    Code.WITHDRAWN: "The question was taken back.",
-    Code.STOPPED: "The answer was stopped by `!stop`.",
-    Code.FAILED: "I tried until I gave up, and none of the tries worked.",
-    Code.UNKNOWN: "No rule allows this, and what no rule allows is refused.",
-}
-"""What each verdict says, with its parameters."""
-
-RULES: Final[Mapping[str, str]] = {
-    "hearth.edited": "The question was edited, and the edited one counts.",
-    "hearth.left": "I am no longer in the room where it was asked.",
-    "hearth.welcome": "I say hello once in every room that I join.",
-    "hearth.policy": "I say in the room what was changed in its policy.",
-    "hearth.deaths": "I was shut down again and again while I worked on it, so I put it aside.",
-}
-"""Where a rule has better words than its code."""
-
-REMEDIES: Final[Mapping[str, str]] = {
-    "ask_admin": "Whoever runs me can add the address or its server to `askers` in the settings.",
-    "turn_on_voice": "Whoever runs me can allow it with `voice` under `[policy]` in the settings.",
-    "room_policy": "That is this room's own rule: `!policy` shows it, and its moderators can change it.",
-    "ask_moderator": "Please ask a moderator of this room.",
-    "ask_again": "If it still matters, please ask again.",
-    "tomorrow": (
-        "Older answers stop counting after 24 hours; whoever runs me can raise the number in the settings."
-    ),
-    "ask_operator": "Whoever runs me can look with `hearth turns stuck` and try it again.",
-    "wait": "Wait a minute, then write again.",
-}
-"""What would change a verdict; the keys are those of `Verdict.remedy`."""
-
 FAILURES: Final[Mapping[Failure, str]] = {
-    Failure.MODEL_UNAVAILABLE: (
+    Failure.MODEL_UNAVAILABLE: N_(
         "I could not answer this: a model of mine is not running. I tried more than once. "
         "Please ask again in a few minutes; whoever runs me can look with `hearth check`."
     ),
-    Failure.MODEL_TIMEOUT: (
+    Failure.MODEL_TIMEOUT: N_(
         "I could not answer this in time: a model of mine was too slow. "
         "Please ask again, or ask something shorter."
     ),
-    Failure.MODEL_BUSY: (
+    Failure.MODEL_BUSY: N_(
         "I could not answer this: too many people are asking at once. Please ask again in a few minutes."
     ),
-    Failure.MODEL_REFUSED: (
+    Failure.MODEL_REFUSED: N_(
         "The language model cannot take this question. Please put it in other words, or shorter."
     ),
-    Failure.MODEL_MISCONFIGURED: (
+    Failure.MODEL_MISCONFIGURED: N_(
         "I could not answer this: my language model is not set up rightly. "
         "Whoever runs me can see what is wrong and how to mend it with `hearth check`."
     ),
-    Failure.FILE_UNREACHABLE: (
+    Failure.FILE_UNREACHABLE: N_(
         "I could not fetch the recording: the server that has it did not hand it over. "
         "I tried more than once. Please ask again in a few minutes, or send it again."
     ),
-    Failure.INTERNAL: (
+    Failure.INTERNAL: N_(
         "I could not answer this: something in me broke, and it is written down. "
         "Please ask again; whoever runs me can look with `hearth turns stuck`."
     ),
 }
 
 OUTCOMES: Final[Mapping[str, str]] = {
-    "answered": "It was answered.",
-    "stopped": "The answer was stopped.",
-    "failed": "It could not be answered, and the asker was told.",
-    "refused": "It was not answered.",
-    "withdrawn": "It was taken back, and so was what I said to it.",
-    "superseded": "It was edited, and the edited one counts.",
-    "left": "It was not answered, because I left the room.",
-    "continued": "It was answered in two steps.",
+    "answered": N_("It was answered."),
+    "stopped": N_("The answer was stopped."),
+    "failed": N_("It could not be answered, and the asker was told."),
+    "refused": N_("It was not answered."),
+    "withdrawn": N_("It was taken back, and so was what I said to it."),
+    "superseded": N_("It was edited, and the edited one counts."),
+    "left": N_("It was not answered, because I left the room."),
+    "continued": N_("It was answered in two steps."),
 }
 STATES: Final[Mapping[str, str]] = {
-    "pending": "It waits for its turn.",
-    "running": "It is being answered now.",
-    "waiting": "It waits for somebody's reply.",
-    "settled": "It is settled.",
-    "parked": (
+    "pending": N_("It waits for its turn."),
+    "running": N_("It is being answered now."),
+    "waiting": N_("It waits for somebody's reply."),
+    "settled": N_("It is settled."),
+    "parked": N_(
         "It failed several times and was put aside; whoever runs me can try again with `hearth turns retry`."
     ),
 }
 
-DELIVERIES: Final[Mapping[str, str]] = {
-    "pending": "on the way",
-    "sent": "sent",
-    "withdrawn": "taken back before it was sent",
-    "parked": "refused by the server",
-}
-
-HELP: Final = """\
-Ask me anything: mention me, or reply to something I said. In a conversation of two, just write.
-You can also ask in a voice message; I show what I heard, then answer.
-
-- `!help`: this list
-- `!status`: which model I use, how much waits, what is kept
-- `!why` as a reply to a message: what I decided about it, and by which rule
-- `!policy`: what I may do in this room, and who decided so
-- `!transcribe` as a reply to a voice message or recording, or the reaction \U0001f442: what is said in it
-- `!transcript` as a reply to one: the same as a file, also `!transcript srt`, `vtt` or `txt`
-- `!summary` as a reply to one: its points, each with its time
-- `!alt` as a reply to one: a description for those who cannot hear it, to paste
-- `!stop`: end the answer that I am writing for you
-- `!forget`: erase what I remember of you here
-- `!forget room`: erase what I remember of everybody here (moderators)"""
-
-HEARING: Final[Mapping[str, str]] = {
-    "audio_unreadable": (
-        "I can hear nothing in this file: it is no recording that I can open. "
-        "Please send it as a voice message, or as an Ogg, MP3, M4A or WAV file."
+HELP_LINES: Final = (
+    N_("Ask me anything: mention me, or reply to something I said. In a conversation of two, just write."),
+    N_("You can also ask in a voice message; I show what I heard, then answer."),
+    "",
+    N_("- `!help`: this list"),
+    N_("- `!status`: which model I use, how much waits, what is kept"),
+    N_("- `!why` as a reply to a message: what I decided about it, and by which rule"),
+    N_("- `!policy`: what I may do in this room, and who decided so; `!policy help` for more"),
+    N_("- `!propose`: put it to the vote, as in `!propose voice off` or `!propose ask @bot:city.example`"),
+    N_("- `!vote`: in the thread of a vote, as in `!vote yes`, where your app shows no polls"),
+    N_("- `!recount`: count a vote again, from what is in the room"),
+    N_("- `!peers`: what is agreed with other communities"),
+    N_("- `!brake`: stop one of them at once, as in `!brake @bot:city.example`"),
+    N_(
+        "- `!transcribe` as a reply to a voice message or recording, or the reaction \U0001f442: "
+        "what is said in it"
     ),
-    "audio_too_long": (
-        "This recording is too long for me. Please send it in shorter pieces; "
-        "whoever runs me can write it down with `hearth transcribe`."
-    ),
-    "audio_too_large": (
-        "This file is too large for me. Please send it smaller (as Ogg or MP3) or in pieces; "
-        "whoever runs me can write it down with `hearth transcribe`."
-    ),
-    "gone": "This recording is no longer on the server, so I cannot listen to it. Please send it again.",
-    "broken": (
-        "This recording did not arrive as it was sent, so I have not opened it. Please send it again."
-    ),
-    "no_model": (
-        "I cannot listen: I have no speech model. "
-        "Whoever runs me can give me one with `model` under `[speech]` in `hearth.toml`."
-    ),
-    "model_misconfigured": (
-        "I cannot listen: my speech model is not set up rightly. "
-        "Whoever runs me can see what is wrong and how to mend it with `hearth check`."
-    ),
-    "model_refused": (
-        "My speech model cannot take this recording. Please send it in another form, or shorter."
-    ),
-}
-"""Why a recording could not be listened to, and what to do; a code that is not here is `model_refused`."""
+    N_("- `!transcript` as a reply to one: the same as a file, also `!transcript srt`, `vtt` or `txt`"),
+    N_("- `!summary` as a reply to one: its points, each with its time"),
+    N_("- `!alt` as a reply to one: a description for those who cannot hear it, to paste"),
+    N_("- `!stop`: end the answer that I am writing for you"),
+    N_("- `!forget`: erase what I remember of you here"),
+    N_("- `!forget room`: erase what I remember of everybody here (moderators)"),
+)
+HELP: Final = "\n".join(HELP_LINES)
+"""In English; `help_words` says it in the language that is spoken."""
 
 QUOTED = 60
 """Characters of a user's text that a sentence of ours repeats at most."""
@@ -199,11 +128,19 @@ class _Params(dict[str, str]):
         return "?"
 
 
-SHORT = 60.0
-"""Seconds of a recording that is heard at one go and shown without times."""
+def sentences(*said: str) -> str:
+    """Sentences one after the other; an empty one is none."""
+    return " ".join(one for one in said if one)
 
-SMALL_MODEL = "My language model is only the toy that ships, which is too small for this."
-SMALL_SPEECH_MODEL = "My speech model is only the toy that ships, which knows a small world."
+
+def small_model() -> str:
+    """The language model is the bundled one."""
+    return _("My language model is only the toy that ships, which is too small for this.")
+
+
+def help_words() -> str:
+    """The answer to `!help`."""
+    return "\n".join(_(line) for line in HELP_LINES)
 
 
 def quoted(text: str, limit: int = QUOTED) -> str:
@@ -225,9 +162,23 @@ def verdict_words(verdict: Verdict) -> str:
             for name, value in verdict.params.items()
         }
     )
-    words = (RULES.get(verdict.rule) or VERDICTS[verdict.code]).format_map(params)
-    remedy = REMEDIES.get(verdict.remedy, "")
-    return f"{words} {remedy}".strip()
+    params |= {name: _in_words(name, params[name]) for name in ("classes", "status") if name in params}
+    words = _(RULES.get(verdict.rule) or VERDICTS[verdict.code]).format_map(params)
+    return sentences(words, _set_by(verdict), _(REMEDIES.get(verdict.remedy, "")))
+
+
+def _in_words(name: str, value: str) -> str:
+    """Classes of questions, or how a permission stands, as they are called."""
+    words = ABOUT if name == "classes" else STANDS
+    return ", ".join(_(words.get(one.strip("` "), one)) for one in value.split(","))
+
+
+def _set_by(verdict: Verdict) -> str:
+    """Who made the room's rule, and when."""
+    who, at = verdict.params.get("set_by"), verdict.params.get("set_at")
+    if not isinstance(who, str) or not who or not isinstance(at, int):
+        return ""
+    return _("That was set by {who} on {day}.").format(who=quoted(who), day=day(at))
 
 
 def refusal(verdict: Verdict) -> str:
@@ -238,132 +189,61 @@ def refusal(verdict: Verdict) -> str:
 def failed(reason_code: str) -> str:
     """What to say when a turn ends without an answer; a code that is not a `Failure` is `INTERNAL`."""
     reason = Failure(reason_code) if reason_code in set(Failure) else Failure.INTERNAL
-    return FAILURES[reason]
+    return _(FAILURES[reason])
 
 
 def too_long(characters: int, limit: int) -> str:
     """A question of `characters` does not fit the model, which takes about `limit`."""
-    return (
-        f"Your message is too long for my model: it has {characters:,} characters, and about {limit:,} fit. "
+    words = _(
+        "Your message is too long for my model: it has {characters} characters, and about {limit} fit. "
         "Please send a shorter one, or the part that matters."
     )
+    return words.format(characters=number(characters), limit=number(limit))
 
 
 def no_words() -> str:
     """The model came back with nothing."""
-    return "My model gave no answer to this. Please ask in other words."
-
-
-def hearing_failed(code: str) -> str:
-    """Why a recording was not listened to."""
-    return HEARING.get("audio_too_large" if code == "too_large" else code, HEARING["model_refused"])
+    return _("My model gave no answer to this. Please ask in other words.")
 
 
 def nothing_to_hear() -> str:
     """A command about a recording that points at none."""
-    return (
+    return _(
         "Send this as a reply to the voice message or recording that you mean, "
         "or to what I wrote down of it: there is nothing to listen to in what it replies to now."
     )
 
 
-def nothing_heard(*, bundled: bool) -> str:
-    """There are no words in the recording, as far as the speech model can tell."""
-    toy = f" {SMALL_SPEECH_MODEL}" if bundled else ""
-    return (
-        f"I heard no words in this recording. If there are some, please speak closer and send it again.{toy}"
-    )
-
-
-def listening(done: float, total: float) -> str:
-    """How far a recording is heard, both in seconds; a short one gets no numbers."""
-    if total <= SHORT:
-        return "I am listening."
-    return f"I am listening: {int(done // 60)} of {math.ceil(total / 60)} min."
-
-
-def doubtful(*, bundled: bool) -> str:
-    """What the mark `(?)` in a transcript means."""
-    toy = f" {SMALL_SPEECH_MODEL}" if bundled else ""
-    return f"_(?) stands before what I may have misheard._{toy}"
-
-
-def truncated() -> str:
-    """The file ends before the recording does."""
-    return "_The file was cut off on its way: I have heard what was there. Please send it again._"
-
-
-def whole_in_file() -> str:
-    """Only the beginning of a transcript is shown."""
-    return (
-        "The whole of it is in the file. Reply to this with `!transcript srt`, `vtt` or `txt` "
-        "for another form, or with `!summary` for its points."
-    )
-
-
-def transcript_of(speaker: str) -> str:
-    """The title of a transcript."""
-    return f"What {speaker} recorded"
-
-
-def transcript_file(form: str) -> str:
-    """A transcript was asked for as a file."""
-    return f"Here is what was said, as {form}."
-
-
-def unknown_form(form: str) -> str:
-    """`!transcript` with a form that we do not write."""
-    return f"I cannot write a transcript as {quoted(form)}. Please ask for `md`, `txt`, `srt` or `vtt`."
-
-
-def summary(length: str, points: Iterable[str], *, bundled: bool) -> str:
-    """The summary of a recording of `length` (as a clock shows it); `points` are Markdown."""
-    listed = "\n".join(f"- {point}" for point in points)
-    toy = f" {SMALL_MODEL}" if bundled else ""
-    return (
-        f"What is said in these {length}, summed up by my language model:\n\n{listed}\n\n"
-        "_The times are those of the recording; the words are the model's and may be wrong. "
-        f"`!transcribe` shows what was said._{toy}"
-    )
-
-
-def no_point() -> str:
-    """The model had nothing to say of a section."""
-    return "(my model says nothing of this part)"
-
-
-def heard_and_kept() -> str:
-    """The recording was heard, but nothing could be made of it yet."""
-    return "What was said in it is kept, so asking again is quick."
-
-
 def waiting(position: int) -> str:
     """`position` questions are before this one."""
     if position <= 0:
-        return "Your question is next."
-    if position == 1:
-        return "1 question is before yours. I answer as soon as I can."
-    return f"{position} questions are before yours. I answer as soon as I can."
+        return _("Your question is next.")
+    words = ngettext(
+        "{count} question is before yours. I answer as soon as I can.",
+        "{count} questions are before yours. I answer as soon as I can.",
+        position,
+    )
+    return words.format(count=position)
 
 
 def progress() -> str:
     """The answer has begun and there is nothing of it to show yet."""
-    return "I am thinking about it."
+    return _("I am thinking about it.")
 
 
 def stopped() -> str:
     """An answer was ended by `!stop`."""
-    return "Stopped. Ask again whenever you like."
+    return _("Stopped. Ask again whenever you like.")
 
 
 def nothing_to_stop() -> str:
     """`!stop` came when nothing ran."""
-    return "I am not writing an answer of yours here, so there is nothing to stop."
+    return _("I am not writing an answer of yours here, so there is nothing to stop.")
 
 
 def loop_notice() -> str:
     """The one notice before silence towards an account that sends too much."""
-    return (
+    return _(
         "Too many messages in one minute: this looks like a loop, so I stay silent for a while. "
         "Wait a minute, then write again."
     )
@@ -379,81 +259,105 @@ def welcome(
     hears_all: bool = False,
 ) -> str:
     """The one message on joining: what is read and heard, what is kept how long, how to stop it."""
-    asked = "write to me" if direct else "mention me or reply to me"
-    guarded = " This room is encrypted, and I keep to that." if encrypted else ""
     heard = ""
     if hears_all:
-        heard = "I listen to every voice message here and keep its words, never the sound. "
+        heard = _("I listen to every voice message here and keep its words, never the sound.")
     elif hears:
-        heard = "Of a voice message to me I keep the words, never the sound. "
-    return (
-        f"Hello, I am {_plain(name)}. "
-        f"When you {asked}, I answer with this community's own language model.\n\n"
-        "To understand a question I read the messages here from now on; "
-        f"that model is shown them, and nobody else.{guarded} {heard}"
-        f"I keep what was said for {_days(retention_days)}, then it is erased.\n\n"
-        "`!forget` erases what I remember of you at once, and removing me from the room ends it all. "
-        "`!help` shows the rest."
+        heard = _("Of a voice message to me I keep the words, never the sound.")
+    paragraphs = (
+        sentences(
+            # Translators: the name is that of the bot, and whose it is: "Hearth of the Hill family".
+            _("Hello, I am {name}.").format(name=_plain(name)),
+            _("When you write to me, I answer with this community's own language model.")
+            if direct
+            else _("When you mention me or reply to me, I answer with this community's own language model."),
+        ),
+        sentences(
+            _(
+                "To understand a question I read the messages here from now on; "
+                "that model is shown them, and nobody else."
+            ),
+            _("This room is encrypted, and I keep to that.") if encrypted else "",
+            heard,
+            ngettext(
+                "I keep what was said for {days} day, then it is erased.",
+                "I keep what was said for {days} days, then it is erased.",
+                retention_days,
+            ).format(days=retention_days),
+        ),
+        _(
+            "`!forget` erases what I remember of you at once, and removing me from the room ends it all. "
+            "`!help` shows the rest."
+        ),
     )
+    return "\n\n".join(paragraphs)
 
 
 def status(now: Status) -> str:
     """How the house is doing, as a short list."""
-    ready = "ready" if now.model_ready else "not running; whoever runs me can look with `hearth check`"
-    lines = [f"Hearth {now.version}", "", f"- model: {quoted(now.model)} ({ready})"]
+    lines = [f"Hearth {now.version}", "", _ready(_("- model: {model} ({ready})"), now.model, now.model_ready)]
     if now.model_is_bundled:
         lines.append(
-            "- this is the bundled model, only a toy that knows a small world; for a real one, "
-            "whoever runs me sets `path` to a GGUF file under `[model]` in `hearth.toml`"
+            _(
+                "- this is the bundled model, only a toy that knows a small world; for a real one, "
+                "whoever runs me sets `path` to a GGUF file under `[model]` in `hearth.toml`"
+            )
         )
     if not now.speech_model:
-        lines.append("- voice: I do not listen; I have no speech model")
+        lines.append(_("- voice: I do not listen; I have no speech model"))
     else:
-        ready = "ready" if now.speech_ready else "not running; whoever runs me can look with `hearth check`"
-        lines.append(f"- speech model: {quoted(now.speech_model)} ({ready})")
+        lines.append(_ready(_("- speech model: {model} ({ready})"), now.speech_model, now.speech_ready))
     if now.speech_model and now.speech_is_bundled:
         lines.append(
-            "- this is the bundled speech model, only a toy that knows the sentences of a small world; for a "
-            "real one, whoever runs me sets `model` under `[speech]` in `hearth.toml`"
+            _(
+                "- this is the bundled speech model, only a toy that knows the sentences of a small world; "
+                "for a real one, whoever runs me sets `model` under `[speech]` in `hearth.toml`"
+            )
         )
-    lines.append(f"- questions: {now.running} being answered, {now.pending} waiting")
+    questions = _("- questions: {running} being answered, {pending} waiting")
+    lines.append(questions.format(running=now.running, pending=now.pending))
     if now.undelivered:
-        lines.append(f"- on their way to a server: {now.undelivered}")
+        lines.append(_("- on their way to a server: {count}").format(count=now.undelivered))
     if now.parked:
-        lines.append(f"- put aside after failing: {now.parked} (whoever runs me: `hearth turns stuck`)")
+        parked = _("- put aside after failing: {count} (whoever runs me: `hearth turns stuck`)")
+        lines.append(parked.format(count=now.parked))
     if now.sealed:
-        lines.append(f"- encrypted messages without a key yet: {now.sealed}")
-    lines.append(f"- text is kept for {_days(now.retention_days)}, then erased")
-    lines.append("- this room is encrypted" if now.encrypted else "- this room is not encrypted")
+        lines.append(_("- encrypted messages without a key yet: {count}").format(count=now.sealed))
+    kept = ngettext(
+        "- text is kept for {days} day, then erased",
+        "- text is kept for {days} days, then erased",
+        now.retention_days,
+    )
+    lines.append(kept.format(days=now.retention_days))
+    lines.append(_("- this room is encrypted") if now.encrypted else _("- this room is not encrypted"))
     return "\n".join(lines)
 
 
 def why(decided: Decided) -> str:
     """What was decided about one message, by which rule, and what would change it."""
-    lines = [
-        OUTCOMES.get(decided.outcome or "", "")
-        or STATES.get(decided.state, f"Its state is {quoted(decided.state)}.")
-    ]
-    if decided.state == "parked":
-        lines = [STATES["parked"]]
+    parked = decided.state == "parked"
+    outcome = "" if parked else OUTCOMES.get(decided.outcome or "", "")
+    known = outcome or STATES.get(decided.state, "")
+    lines = [_(known) or _("Its state is {state}.").format(state=quoted(decided.state))]
     if decided.verdict is not None:
-        allowed = "allowed" if decided.verdict.allowed else "refused"
-        lines.append(
-            f"It was {allowed} by the rule `{decided.verdict.rule}`. {verdict_words(decided.verdict)}"
+        ruled = (
+            _("It was allowed by the rule `{rule}`.")
+            if decided.verdict.allowed
+            else _("It was refused by the rule `{rule}`.")
         )
+        lines += [ruled.format(rule=decided.verdict.rule), verdict_words(decided.verdict)]
     if decided.deliveries:
-        counts = Counter(DELIVERIES.get(state, state) for state in decided.deliveries)
-        lines.append(
-            "Messages of mine: " + ", ".join(f"{count} {state}" for state, count in counts.items()) + "."
-        )
+        counts = ", ".join(_delivered(*one) for one in Counter(decided.deliveries).items())
+        # Translators: a list such as "1 sent, 2 on the way".
+        lines.append(_("Messages of mine: {counts}.").format(counts=counts))
     if decided.possible_duplicates:
-        lines.append("The server may show it twice: it did not say whether it had taken it.")
-    return " ".join(lines)
+        lines.append(_("The server may show it twice: it did not say whether it had taken it."))
+    return sentences(*lines)
 
 
 def why_unknown() -> str:
     """`!why` about a message of which nothing is known."""
-    return (
+    return _(
         "I know nothing of that message: it was not for me, came before I joined, or its record is erased. "
         "Ask me again if you want an answer."
     )
@@ -461,14 +365,14 @@ def why_unknown() -> str:
 
 def why_usage() -> str:
     """`!why` that replies to nothing."""
-    return (
+    return _(
         "Send `!why` as a reply to the message you mean, and I say what I decided about it and by which rule."
     )
 
 
 def forgot_mine() -> str:
     """`!forget` is done."""
-    return (
+    return _(
         "I have erased what I remember of you in this room. "
         "Your messages in the room itself are yours to delete."
     )
@@ -476,7 +380,7 @@ def forgot_mine() -> str:
 
 def forgot_room() -> str:
     """`!forget room` is done."""
-    return (
+    return _(
         "I have erased what I remember of this room. "
         "The messages in the room itself stay until people delete them."
     )
@@ -484,12 +388,35 @@ def forgot_room() -> str:
 
 def unknown_command(command: Command) -> str:
     """A `!` word that is not one of ours."""
-    meant = f" Did you mean `!{command.guess}`?" if command.guess else ""
-    return f"I do not know {quoted('!' + command.word)}.{meant} `!help` shows what I understand."
+    return sentences(
+        _("I do not know {word}.").format(word=quoted("!" + command.word)),
+        _("Did you mean {guess}?").format(guess=f"`!{command.guess}`") if command.guess else "",
+        _("`!help` shows what I understand."),
+    )
 
 
-def _days(days: int) -> str:
-    return "1 day" if days == 1 else f"{days} days"
+def _ready(line: str, model: str, ready: bool) -> str:  # noqa: FBT001 - one of two words
+    # Translators: of a model.
+    words = _("ready") if ready else _("not running; whoever runs me can look with `hearth check`")
+    return line.format(model=quoted(model), ready=words)
+
+
+def _delivered(state: str, count: int) -> str:
+    """How many messages of ours came how far; a state of tomorrow is told as it is."""
+    match state:
+        case "pending":
+            words = ngettext("{count} on the way", "{count} on the way", count)
+        case "sent":
+            words = ngettext("{count} sent", "{count} sent", count)
+        case "withdrawn":
+            words = ngettext(
+                "{count} taken back before it was sent", "{count} taken back before it was sent", count
+            )
+        case "parked":
+            words = ngettext("{count} refused by the server", "{count} refused by the server", count)
+        case _:
+            words = f"{{count}} {state}"
+    return words.format(count=count)
 
 
 def _plain(name: str) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from bots.language import _, ngettext
+from bots.wording import sentences
+
 if TYPE_CHECKING:
     from models.transcript import Transcript
 
@@ -14,7 +17,8 @@ ALT_LENGTH: Final = 1_500
 
 def more() -> str:
     """What ends the last part of an answer of which something is held back."""
-    return "There is more: reply \u201cmore\u201d and I go on."
+    # Translators: keep the word "more" as it is: it is the one that I understand.
+    return _("There is more: reply \u201cmore\u201d and I go on.")
 
 
 def posts_nearly_spent(seconds: float) -> str:
@@ -23,27 +27,44 @@ def posts_nearly_spent(seconds: float) -> str:
     Minutes up to an hour and a half, then hours.
     """
     minutes = max(1, math.ceil(seconds / 60))
-    whole, unit = (minutes, "minute") if minutes < 90 else (math.ceil(minutes / 60), "hour")  # noqa: PLR2004 - above
-    when = f"{whole} {unit}{'' if whole == 1 else 's'}"
-    return f"(I have nearly used up what this server lets me post. My next answers come in {when}.)"
+    if minutes < 90:  # noqa: PLR2004 - above
+        count = minutes
+        words = ngettext(
+            "(I have nearly used up what this server lets me post. My next answers come in {count} minute.)",
+            "(I have nearly used up what this server lets me post. My next answers come in {count} minutes.)",
+            count,
+        )
+    else:
+        count = math.ceil(minutes / 60)
+        words = ngettext(
+            "(I have nearly used up what this server lets me post. My next answers come in {count} hour.)",
+            "(I have nearly used up what this server lets me post. My next answers come in {count} hours.)",
+            count,
+        )
+    return words.format(count=count)
 
 
 def alt(transcript: Transcript) -> str:
     """A description of a recording for those who cannot hear it, to be pasted by its author."""
     said = " ".join(transcript.text.split())
-    words = f"Recording of {_length(transcript.duration)}: \u201c{said}\u201d"
-    if len(words) > ALT_LENGTH:
-        words = words[: ALT_LENGTH - 2].rsplit(" ", 1)[0] + "\u2026\u201d"
-    return words
+    # Translators: the words of a recording, in the quotation marks of your language.
+    words = _("Recording of {length}: \u201c{said}\u201d")
+    length = _length(transcript.duration)
+    room = ALT_LENGTH - len(words.format(length=length, said=""))
+    if len(said) > room:
+        said = said[: room - 1].rsplit(" ", 1)[0] + "\u2026"
+    return words.format(length=length, said=said)
 
 
 def alt_advice(*, bundled: bool) -> str:
     """What stands above such a description."""
-    toy = " My speech model is only the toy that ships, so read it twice." if bundled else ""
-    return f"A description to paste, made from what I heard. Please correct it first.{toy}"
+    return sentences(
+        _("A description to paste, made from what I heard. Please correct it first."),
+        _("My speech model is only the toy that ships, so read it twice.") if bundled else "",
+    )
 
 
 def _length(seconds: float) -> str:
     if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min"
+        return _("{count} s").format(count=max(1, round(seconds)))
+    return _("{count} min").format(count=round(seconds / 60))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots import wording, wording_public
+from bots import wording, wording_public, wording_voice
 from bots.base import Chunk, Draft, Heard, Reply, Unfetchable, Waiting
 from bots.chat import Chat, Persona, failure_of
 from bots.commands import FORMS
@@ -218,7 +218,7 @@ async def test_all_of_a_long_transcript_is_in_its_file(count: int, length: int) 
         assert (upload.name, upload.media_type) == ("transcript-2023-11-14.md", "text/markdown")
         for text in texts:
             assert " ".join(text.split()) in upload.text
-        assert reply.text.endswith(wording.whole_in_file())
+        assert reply.text.endswith(wording_voice.whole_in_file())
         assert len(reply.text) < LONG + len(texts[0])
     else:
         assert len(reply.text) <= LONG
@@ -231,7 +231,7 @@ async def test_a_long_question_has_its_file_and_its_answer() -> None:
     steps = await all_of(SCRIBE, ASKED, tools)
     reply = steps[-1]
     assert isinstance(reply, Reply)
-    assert reply.text.endswith(f"{wording.whole_in_file()}\n\nNine.")
+    assert reply.text.endswith(f"{wording_voice.whole_in_file()}\n\nNine.")
     assert len(reply.files) == 1
     failing = replace(tools, chunks=(ModelBusy("full"),))
     assert (await last_of(SCRIBE, ASKED, failing)).files == reply.files
@@ -247,7 +247,7 @@ async def test_a_transcript_is_had_in_each_form(form: str) -> None:
         assert upload.name == f"transcript-2023-11-14.{form}"
         assert "We are late" in upload.text
         assert (reply.heard is None) == (heard is not None)
-        assert reply.text == wording.transcript_file(form)
+        assert reply.text == wording_voice.transcript_file(form)
         if form == "md":
             for line in (
                 'title: "What Ada recorded"',
@@ -281,7 +281,7 @@ async def test_an_unknown_form_is_not_listened_for() -> None:
     """Which forms there are is said at once."""
     tools = ears("We are late")
     reply = await last_of(SCRIBE, command("!transcript docx"), tools)
-    assert (reply.text, tools.listened) == (wording.unknown_form("docx"), [])
+    assert (reply.text, tools.listened) == (wording_voice.unknown_form("docx"), [])
 
 
 @pytest.mark.parametrize("text", ["!transcribe", "!transcript", "!summary", ""])
@@ -293,7 +293,7 @@ async def test_pointing_at_nothing_is_told(text: str) -> None:
 
 async def test_silence_is_told_to_who_asked() -> None:
     """No words: one sentence, and none where nobody asked; neither costs the chat model anything."""
-    for turn, words in ((ASKED, wording.nothing_heard(bundled=True)), (UNASKED, "")):
+    for turn, words in ((ASKED, wording_voice.nothing_heard(bundled=True)), (UNASKED, "")):
         tools = FakeTools(signs=(Heard(transcript=Transcript((), "", 3.0)),), voice=Voice.ALL)
         reply = await last_of(SCRIBE, turn, tools)
         assert (reply.text, tools.prompts) == (words, [])
@@ -306,7 +306,7 @@ async def test_doubt_is_marked_and_explained() -> None:
         heard = transcript("we met", doubtful=True)
         tools = FakeTools(signs=(Heard(transcript=heard),), bundled=bundled)
         reply = await last_of(SCRIBE, command("!transcribe"), tools)
-        assert reply.text == f"{MIC} Ada: (?) we met\n>\n> {wording.doubtful(bundled=bundled)}"
+        assert reply.text == f"{MIC} Ada: (?) we met\n>\n> {wording_voice.doubtful(bundled=bundled)}"
         assert reply.features["doubtful"] == 1
 
 
@@ -314,18 +314,18 @@ async def test_a_recording_that_was_cut_off_is_said_to_be() -> None:
     """What was there is written down, and that there was more."""
     heard = replace(transcript("we met"), truncated=True)
     reply = await last_of(SCRIBE, command("!transcribe"), FakeTools(signs=(Heard(transcript=heard),)))
-    assert reply.text == f"{MIC} Ada: we met\n>\n> {wording.truncated()}"
+    assert reply.text == f"{MIC} Ada: we met\n>\n> {wording_voice.truncated()}"
 
 
 DEAF: list[tuple[Exception, str, str]] = [
-    (Unfetchable("too_large"), "too_large", wording.HEARING["audio_too_large"]),
-    (Unfetchable("gone"), "gone", wording.HEARING["gone"]),
-    (Unfetchable("broken"), "broken", wording.HEARING["broken"]),
-    (ModelRefused("audio_unreadable", ""), "audio_unreadable", wording.HEARING["audio_unreadable"]),
-    (ModelRefused("audio_too_long", ""), "audio_too_long", wording.HEARING["audio_too_long"]),
-    (ModelRefused("audio_too_large", ""), "audio_too_large", wording.HEARING["audio_too_large"]),
-    (ModelRefused("unheard_of", ""), "unheard_of", wording.HEARING["model_refused"]),
-    (ModelMisconfigured("speech", ""), "model_misconfigured", wording.HEARING["model_misconfigured"]),
+    (Unfetchable("too_large"), "too_large", wording_voice.HEARING["audio_too_large"]),
+    (Unfetchable("gone"), "gone", wording_voice.HEARING["gone"]),
+    (Unfetchable("broken"), "broken", wording_voice.HEARING["broken"]),
+    (ModelRefused("audio_unreadable", ""), "audio_unreadable", wording_voice.HEARING["audio_unreadable"]),
+    (ModelRefused("audio_too_long", ""), "audio_too_long", wording_voice.HEARING["audio_too_long"]),
+    (ModelRefused("audio_too_large", ""), "audio_too_large", wording_voice.HEARING["audio_too_large"]),
+    (ModelRefused("unheard_of", ""), "unheard_of", wording_voice.HEARING["model_refused"]),
+    (ModelMisconfigured("speech", ""), "model_misconfigured", wording_voice.HEARING["model_misconfigured"]),
 ]
 
 
@@ -343,7 +343,7 @@ async def test_without_a_speech_model_it_says_so() -> None:
     """Voice that is off is not a model that is broken."""
     tools = FakeTools(signs=(ModelMisconfigured("speech", "off"),), speech_model="")
     reply = await last_of(SCRIBE, ASKED, tools)
-    assert (reply.text, reply.features) == (wording.HEARING["no_model"], {"failure": "no_model"})
+    assert (reply.text, reply.features) == (wording_voice.HEARING["no_model"], {"failure": "no_model"})
 
 
 PASSING = [ModelBusy("full"), ModelUnavailable("gone"), ModelTimeout("slow")]
@@ -375,7 +375,7 @@ async def test_a_long_recording_is_not_heard_twice(error: ModelError) -> None:
     ):
         tools = FakeTools((error,), signs=hearing(heard))
         reply = await last_of(SCRIBE, turn, tools)
-        assert reply.text == shown or reply.text == f"{words} {wording.heard_and_kept()}"
+        assert reply.text == shown or reply.text == f"{words} {wording_voice.heard_and_kept()}"
         assert (reply.heard, reply.features["failure"]) == (heard, failure_of(error).value)
 
 
@@ -416,7 +416,7 @@ async def test_a_summary_has_one_point_a_section() -> None:
     point = "They met at \\*\\*nine\\*\\*, and \\[Ada\\](https: //matrix.to/#/@ ada:home) left"
     assert points == [f"- [{minute}:00] {point}" for minute in range(6)]
     assert "6:00" in reply.text.split("\n")[0]
-    assert wording.SMALL_MODEL in reply.text
+    assert wording.small_model() in reply.text
     assert reply.features["points"] == 6
     assert [one.done for one in steps if isinstance(one, Draft)][-6:] == [at / 6 for at in range(1, 7)]
     for prompt in tools.prompts:

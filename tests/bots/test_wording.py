@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bots import wording
+from bots import wording, wording_voice
 from bots.base import Decided, Status
 from bots.commands import Command, CommandName
 from bridge.journal import Outcome
 from bridge.journal.rows import ActionState, TurnState
-from policies.decide import Code, Verdict
+from policies.verdict import Code, Verdict
 
 STATUS = Status(
     version="0.1.0",
@@ -129,10 +129,10 @@ def test_status_says_what_listens() -> None:
 @given(st.text(max_size=40))
 def test_whatever_cannot_be_heard_has_words(code: str) -> None:
     """Each code says what to do next, and one of tomorrow is not a bare code."""
-    assert wording.hearing_failed(f"x{code}") == wording.HEARING["model_refused"]
-    assert wording.hearing_failed("too_large") == wording.HEARING["audio_too_large"]
-    for known, words in wording.HEARING.items():
-        assert wording.hearing_failed(known) == words
+    assert wording_voice.hearing_failed(f"x{code}") == wording_voice.HEARING["model_refused"]
+    assert wording_voice.hearing_failed("too_large") == wording_voice.HEARING["audio_too_large"]
+    for known, words in wording_voice.HEARING.items():
+        assert wording_voice.hearing_failed(known) == words
         assert "Please" in words or "Whoever runs me" in words
 
 
@@ -147,7 +147,7 @@ def test_whatever_cannot_be_heard_has_words(code: str) -> None:
 )
 def test_listening_counts_minutes(done: float, total: float, words: str) -> None:
     """Whoever waits for a long recording sees the minutes that are done and those there are."""
-    assert wording.listening(done, total) == words
+    assert wording_voice.listening(done, total) == words
 
 
 def test_status_names_what_is_stuck() -> None:
@@ -182,7 +182,7 @@ def test_the_welcome_says_what_it_owes(
 def test_help_names_every_command() -> None:
     """A command that nobody is told about does not exist."""
     for name in CommandName:
-        assert (f"`!{name.value}`" in wording.HELP) == (name is not CommandName.UNKNOWN)
+        assert (f"`!{name.value}`" in wording.help_words()) == (name is not CommandName.UNKNOWN)
 
 
 @pytest.mark.parametrize(("position", "words"), [(0, "next"), (1, "1 question is"), (2, "2 questions are")])
