@@ -33,6 +33,8 @@ _POLL_MS = 500
 _PAGE = 100
 _FILTER = {"room": {"timeline": {"limit": _PAGE}}}
 """The default of ten loses what is said in a hurry: nobody here fills gaps."""
+_POLL = "org.matrix.msc3381.poll"
+_TEXT = "org.matrix.msc1767.text"
 _R = TypeVar("_R")
 
 
@@ -78,6 +80,19 @@ class Said:
         """The bot marker, `{}` on words of people."""
         mark = self.content.get("community.hearth")
         return mark if isinstance(mark, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """A poll as a client shows it; `answers` by id, `result` what ended it, None while it is open."""
+
+    id: str
+    sender: str
+    question: str
+    answers: dict[str, str]
+    encrypted: bool = False
+    mark: dict[str, Any] = field(default_factory=dict)
+    result: str | None = None
 
 
 class Human:
@@ -261,6 +276,14 @@ class Human:
         relation = {"rel_type": "m.annotation", "event_id": event_id, "key": emoji}
         return await self.send(room, {"m.relates_to": relation}, kind="m.reaction")
 
+    async def vote(self, room: str, poll: str, *choices: str, fresh: bool = True) -> str:
+        """Answer a poll (MSC3381), encrypted where the room is; no choice takes the vote back."""
+        content = {
+            "m.relates_to": {"rel_type": "m.reference", "event_id": poll},
+            f"{_POLL}.response": {"answers": list(choices)},
+        }
+        return await self.send(room, content, kind=f"{_POLL}.response", fresh=fresh)
+
     async def edit(
         self, room: str, event_id: str, text: str, *, mentions: Sequence[str] | None = None
     ) -> str:
@@ -330,6 +353,23 @@ class Human:
         """What this device has received by sync so far, as a client shows it, oldest first."""
         return _shown(self._raw[room])
 
+    async def until_poll(
+        self, room: str, seen: Callable[[Poll], bool] = lambda _: True, *, deadline: float = DEADLINE
+    ) -> Poll:
+        """Wait until a poll of the room satisfies `seen`; raises `NotSeen` after `deadline` seconds."""
+        until = time.monotonic() + deadline
+        while True:
+            for poll in self.polls(room):
+                if seen(poll):
+                    return poll
+            if time.monotonic() > until:
+                raise NotSeen(f"no such poll in {room} within {deadline:.0f} s")
+            await self.catch_up(_POLL_MS)
+
+    def polls(self, room: str) -> list[Poll]:
+        """The polls that this device has received by sync so far, oldest first; redacted ones are none."""
+        return _polls(self._raw[room])
+
     async def history(self, room: str) -> list[Said]:
         """The whole room, read anew from the server, oldest first: the oracle for what really is there."""
         await self.catch_up()
@@ -395,6 +435,31 @@ def _shown(raw: Sequence[Any]) -> list[Said]:
             mentions=tuple((content.get("m.mentions") or {}).get("user_ids") or ()),
         )
     return list(messages.values())
+
+
+def _polls(raw: Sequence[Any]) -> list[Poll]:
+    """Only who opened a poll is believed to have ended it."""
+    polls: dict[str, Poll] = {}
+    for event in raw:
+        source: dict[str, Any] = event.source
+        content = source.get("content") or {}
+        if isinstance(event, nio.RedactionEvent):
+            polls.pop(event.redacts, None)
+        elif source.get("type") == f"{_POLL}.start" and content:
+            asked = content[f"{_POLL}.start"]
+            polls[event.event_id] = Poll(
+                id=event.event_id,
+                sender=event.sender,
+                question=asked["question"][_TEXT],
+                answers={one["id"]: one[_TEXT] for one in asked["answers"]},
+                encrypted=bool(getattr(event, "decrypted", False)),
+                mark=content.get("community.hearth") or {},
+            )
+        elif source.get("type") == f"{_POLL}.end" and content:
+            ended = polls.get(content["m.relates_to"]["event_id"])
+            if ended is not None and ended.sender == event.sender:
+                polls[ended.id] = replace(ended, result=content[_TEXT])
+    return list(polls.values())
 
 
 def expect(answer: object, kind: type[_R]) -> _R:

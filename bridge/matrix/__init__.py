@@ -10,6 +10,8 @@ render     Markdown -> contents of events, cut to fit; pure
 identity   cross-signing keys: who vouches for this device
 session    the login: one device id for ever, one process at a time
 invites    which rooms are entered, left or followed
+poll       a vote as a poll (MSC3381), and the answers to it; pure
+votes      polls and state as actions, votes read back from the room
 search     whether an action already happened
 client     matrix-nio, tamed: requests, decryption, key sharing
 errors     every answer of a homeserver -> one of the four families; pure

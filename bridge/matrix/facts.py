@@ -1,4 +1,4 @@
-"""What is known of a room from its state events: members, power, encryption, where it went. Pure.
+"""What is known of a room from its state: members, power, encryption, documents, where it went. Pure.
 
 matrix-nio's own tracking is not used: it reads a creator of room version 12 as powerless (MSC4289)
 and drops members whose profile it dislikes. Unreadable state counts as absent; absent power is 0.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bots.conversation import Person, Place, PlaceKind
 from bridge.platform import PlaceFacts
 from policies.document import STATE_TYPE, Standing
+from policies.grant import GRANT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,10 +32,15 @@ STATE_TYPES: Final = (
     "m.room.name",
     "m.room.tombstone",
     STATE_TYPE,
+    GRANT_TYPE,
 )
 """The state that is asked of the server; nothing else of a room's state reaches us."""
 
+PEERS: Final = 200
+"""Grants that are kept of a room. One that is not kept allows nothing."""
+
 _LEGACY_CREATOR = 100
+_KEY_LENGTH = 255
 _STATE_DEFAULT = 50
 _NAME_LENGTH = 80
 _OLD_VERSIONS = frozenset(str(version) for version in range(1, 12)) | {""}
@@ -43,10 +49,24 @@ _INVITED_READ = frozenset({"invited", "shared", "world_readable"})
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One person's standing in the room: `join` or `invite`, and the name shown there."""
+    """One person's standing in the room: `join` or `invite`, the name shown there, joined when (0: not)."""
 
     membership: str
     name: str
+    since: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A policy or a grant as an event sets it: `type` and `key` of the state, and what stands there then.
+
+    `event` is the state event that a redaction would have to name.
+    """
+
+    type: str
+    key: str
+    standing: Standing
+    event: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +95,50 @@ class RoomState:
     visibility: str = "shared"
     name: str = ""
     tombstone: Tombstone | None = None
-    policy: Standing | None = None
-    policy_event: str = ""
+    documents: dict[tuple[str, str], Document] = field(default_factory=dict)
+    """What the room says it allows, by type and state key: its policy, and a grant for each peer."""
 
     def apply(self, raw: Mapping[str, Any]) -> None:
-        """Take one event in the room's order: state, or a redaction of the policy; else nothing changes."""
+        """Take one event in the room's order: state, or a redaction of a document; else nothing changes."""
         kind, key, content = raw.get("type"), raw.get("state_key"), raw.get("content")
         if not isinstance(content, dict):
             return
-        policy = self.policy_after(raw)
-        if policy is not None:
-            self.policy = policy
-            self.policy_event = _text(raw.get("event_id")) if kind == STATE_TYPE else self.policy_event
+        document = self.document_after(raw)
+        if document is not None:
+            self.documents[document.type, document.key] = document
         elif isinstance(key, str):
             self._state(kind, key, raw, content)
 
-    def policy_after(self, raw: Mapping[str, Any]) -> Standing | None:
-        """The policy that an event sets: one of its own, or `{}` where the policy is redacted; None: not so.
+    def document_after(self, raw: Mapping[str, Any]) -> Document | None:
+        """The document that an event sets: one of its own, or `{}` where one is redacted; None: none.
 
         Whom the server let redact is not asked again: that can only stop us.
         """
-        kind, content = raw.get("type"), raw.get("content")
+        kind, key, content = raw.get("type"), raw.get("state_key"), raw.get("content")
         if not isinstance(content, dict):
             return None
-        sent_at = raw.get("origin_server_ts")
-        by, at = _text(raw.get("sender")), sent_at if isinstance(sent_at, int) else 0
-        if kind == STATE_TYPE and raw.get("state_key") == "":
-            return Standing(_document(content), by, at)
+        by, at = _text(raw.get("sender")), _sent_at(raw)
+        if isinstance(kind, str) and isinstance(key, str) and self._is_document(kind, key):
+            return Document(kind, key, Standing(_document(content), by, at), _text(raw.get("event_id")))
         redacted = (raw.get("redacts"), content.get("redacts")) if kind == "m.room.redaction" else ()
-        return Standing("{}", by, at) if self.policy_event and self.policy_event in redacted else None
+        for one in self.documents.values():
+            if one.event and one.event in redacted:
+                return Document(one.type, one.key, Standing("{}", by, at), one.event)
+        return None
+
+    def _is_document(self, kind: str, key: str) -> bool:
+        if kind == STATE_TYPE:
+            return key == ""
+        if kind != GRANT_TYPE or not key or len(key) > _KEY_LENGTH:
+            return False
+        if key.startswith("@") or not key.isprintable():
+            return False  # not the name of a bot; a lone surrogate is not printable either
+        return (kind, key) in self.documents or sum(one == GRANT_TYPE for one, _ in self.documents) < PEERS
 
     def _state(self, kind: object, key: str, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         match kind, key:
             case "m.room.member", _:
-                self._member(key, content)
+                self._member(key, raw, content)
             case "m.room.create", "":
                 self._create(_text(raw.get("sender")), content)
             case "m.room.power_levels", "":
@@ -125,12 +155,24 @@ class RoomState:
             case _:
                 pass
 
-    def _member(self, user_id: str, content: Mapping[str, Any]) -> None:
+    def _member(self, user_id: str, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         membership = content.get("membership")
         if membership in ("join", "invite"):
-            self.members[user_id] = Member(membership, clean_name(_text(content.get("displayname"))))
+            name = clean_name(_text(content.get("displayname")))
+            since = self._joined_at(user_id, raw) if membership == "join" else 0
+            self.members[user_id] = Member(membership, name, since)
         else:
             self.members.pop(user_id, None)
+
+    def _joined_at(self, user_id: str, raw: Mapping[str, Any]) -> int:
+        """When a member joined. A new name or picture is no new join; where only that is known, it counts."""
+        unsigned = raw.get("unsigned")
+        before = unsigned.get("prev_content") if isinstance(unsigned, dict) else None
+        came_back = isinstance(before, dict) and before.get("membership") != "join"
+        known = self.members.get(user_id)
+        if known is not None and known.membership == "join" and known.since and not came_back:
+            return known.since
+        return _sent_at(raw)
 
     def _tombstone(self, raw: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         replacement = _text(content.get("replacement_room"))
@@ -159,6 +201,18 @@ class RoomState:
         return own is not None and own.membership == "join"
 
     @property
+    def policy(self) -> Standing | None:
+        """The policy document that stands here; None: there never was one."""
+        written = self.documents.get((STATE_TYPE, ""))
+        return None if written is None else written.standing
+
+    @property
+    def grants(self) -> tuple[tuple[str, Standing], ...]:
+        """The grants that stand here, by peer, sorted."""
+        found = [(one.key, one.standing) for one in self.documents.values() if one.type == GRANT_TYPE]
+        return tuple(sorted(found, key=lambda one: one[0]))
+
+    @property
     def kind(self) -> PlaceKind:
         """Direct if nobody but us and one other person is in the room or invited to it."""
         others = len(self.members) - (self.own_id in self.members)
@@ -181,10 +235,16 @@ class RoomState:
 
     def power_needed(self, state_type: str) -> int:
         """Power level needed to send a state event of this type."""
+        return self._needed(state_type, "state_default", _STATE_DEFAULT)
+
+    def power_to_say(self, kind: str) -> int:
+        """Power level needed to send an event of this type that is no state."""
+        return self._needed(kind, "events_default", 0)
+
+    def _needed(self, kind: str, otherwise: str, usual: int) -> int:
         events = self.levels.get("events")
-        given = events.get(state_type) if isinstance(events, dict) else None
-        default = _level(self.levels.get("state_default"), _STATE_DEFAULT) if self.has_levels else 0
-        return _level(given, default)
+        given = events.get(kind) if isinstance(events, dict) else None
+        return _level(given, _level(self.levels.get(otherwise), usual) if self.has_levels else 0)
 
     def may_move(self, tombstone: Tombstone) -> bool:
         """Whether the sender of a tombstone had the power to close the room."""
@@ -206,6 +266,7 @@ class RoomState:
             name=member.name if member is not None else "",
             power=self.power_of(user_id),
             is_bot=is_bot or user_id in known_bots,
+            since=member.since if member is not None else 0,
         )
 
     def facts(self, known_bots: frozenset[str]) -> PlaceFacts:
@@ -217,16 +278,18 @@ class RoomState:
                 name=f"{member.name} ({user})" if shared[member.name] > 1 else member.name,
                 power=self.power_of(user),
                 is_bot=user in known_bots,
+                since=member.since,
             )
             for user, member in sorted(self.members.items())
             if member.membership == "join"
         )
         return PlaceFacts(
-            place=Place(self.own_id, self.id, self.kind, self.name, self.policy),
+            place=Place(self.own_id, self.id, self.kind, self.name, self.policy, grants=self.grants),
             members=members if self.joined else (),
             must_encrypt=self.encrypted,
             joined=self.joined,
             default_power=self.default_power,
+            policy_power=max(self.power_needed(STATE_TYPE), self.power_needed(GRANT_TYPE)),
         )
 
 
@@ -246,6 +309,12 @@ def age_of(raw: Mapping[str, Any]) -> int:
     unsigned = raw.get("unsigned")
     age = unsigned.get("age") if isinstance(unsigned, dict) else None
     return max(0, age) if isinstance(age, int) and not isinstance(age, bool) else 0
+
+
+def _sent_at(raw: Mapping[str, Any]) -> int:
+    """When an event was sent, as the server of its sender says (ms); 0 if it does not say."""
+    sent_at = raw.get("origin_server_ts")
+    return sent_at if isinstance(sent_at, int) and not isinstance(sent_at, bool) else 0
 
 
 def _document(content: Mapping[str, Any]) -> str:

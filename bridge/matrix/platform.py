@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from bots.conversation import Redact, Revise, Say, Upload
-from bridge.matrix import files, media, render, search
+from bots.conversation import ClosePoll, OpenPoll, PutState, Redact, Revise, Say, Upload
+from bridge.matrix import files, media, poll, render, search, votes
 from bridge.matrix.errors import LoggedOut
 from bridge.matrix.identity import Standing, ensure_signed
 from bridge.matrix.invites import Invites
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bots.conversation import Attachment, Turn
     from bridge.matrix.client import Client
     from bridge.platform import Batch, Ephemeral, Event, Found, StoredAction
+    from policies.vote import Ballot
 
 log = structlog.get_logger(__name__)
 
@@ -57,11 +58,13 @@ class MatrixPlatform:
 
     `store` is the account's own folder (made 0700), `pickle_key` encrypts the crypto store in it.
     `may_invite` says by full address who may invite the bot; `known_bots` are never answered.
-    `max_backfill` bounds the events fetched per room when the server leaves a gap.
+    `max_backfill` bounds the events fetched per room when the server leaves a gap. `own_name` is what
+    people call the bot, and may say before a `!vote`.
     """
 
     key_memory = KEY_MEMORY
     takes_files = True
+    takes_votes = True
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class MatrixPlatform:
         password: str | None = None,
         access_token: str | None = None,
         device_name: str = "Hearth",
+        own_name: str = "Hearth",
         store: Path,
         pickle_key: str,
         may_invite: Callable[[str], bool],
@@ -94,6 +98,7 @@ class MatrixPlatform:
             clock=clock,
         )
         self._us = Us(user_id, known_bots - {user_id})
+        self._own_name = own_name
         self._may_invite = may_invite
         self._rng = rng
         self._max_backfill = max_backfill
@@ -232,6 +237,16 @@ class MatrixPlatform:
             case Upload() as upload:
                 encrypt = await self._is_encrypted(client, action)
                 return await media.upload(client, upload, encrypt=encrypt)
+            case OpenPoll() as opened:
+                answer = await self._send(
+                    client, action, votes.start_content(opened, action.key), kind=poll.START
+                )
+            case ClosePoll() as closed:
+                content = votes.end_content(closed, action.key, _target(action))
+                answer = await self._send(client, action, content, kind=poll.END)
+            case PutState() as put:
+                await self._present(client, action.place)
+                answer = await votes.put_state(client, action, put)
             case Say(upload=None) as say:
                 answer = await self._send(client, action, render.say_content(say, action.key))
             case say:
@@ -255,6 +270,12 @@ class MatrixPlatform:
         """Look for `action` in its room; see `Platform.find`."""
         return await search.find(await self._synced(), action)
 
+    async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
+        """Read every vote on a poll back from its room; see `Platform.ballots`."""
+        client = await self._synced()
+        await self._present(client, place)
+        return await votes.ballots(client, place, poll, self._own_name)
+
     def parts(self, text: str, reply_to: str | None = None) -> Parts:
         """Cut Markdown into pieces that each fit one event, encrypted."""
         del reply_to
@@ -269,18 +290,28 @@ class MatrixPlatform:
             raise Retryable("not connected to the homeserver")
         return self._client
 
-    async def _send(self, client: Client, action: StoredAction, content: dict[str, Any]) -> dict[str, Any]:
+    async def _send(
+        self, client: Client, action: StoredAction, content: dict[str, Any], kind: str = "m.room.message"
+    ) -> dict[str, Any]:
         encrypt = await self._is_encrypted(client, action)
-        return await self._put(client, action.place, content, action.key, encrypt=encrypt)
+        try:
+            return await self._put(client, action.place, content, action.key, encrypt=encrypt, kind=kind)
+        except Refused as error:
+            sent = "m.room.encrypted" if encrypt else kind
+            raise await votes.explained(client, action.place, error, sent) from error
 
     async def _is_encrypted(self, client: Client, action: StoredAction) -> bool:
         """Whether what is sent to the action's room must be encrypted; raises where we are not in it."""
-        if action.place not in client.rooms:
-            await self._explain_absence(client, action.place)
+        await self._present(client, action.place)
         if action.must_encrypt and not client.rooms[action.place].encrypted:
             # The journal remembers what a server may claim to have forgotten.
             client.must_encrypt(action.place)
         return bool(client.rooms[action.place].encrypted)
+
+    async def _present(self, client: Client, place: str) -> None:
+        """Return where we are in the room, and the sync has told of it; raise what it means otherwise."""
+        if place not in client.rooms:
+            await self._explain_absence(client, place)
 
     async def _put(
         self,
@@ -290,9 +321,9 @@ class MatrixPlatform:
         key: str,
         *,
         encrypt: bool,
+        kind: str = "m.room.message",
         deadline: float = 30.0,
     ) -> dict[str, Any]:
-        kind = "m.room.message"
         if encrypt:
             kind, content = await client.sealed_for(place, kind, content)
         path = ("v3", "rooms", place, "send", kind, key)

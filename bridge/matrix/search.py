@@ -2,15 +2,17 @@
 
 A server remembers transaction ids for a time and per device. Past that, our own events are read
 back to the moment the action was stored: by `unsigned.transaction_id`, which outlives the server's
-table on the same device, then by the key that every message of ours carries inside.
+table on the same device, then by the key that every message of ours carries inside, and every
+poll.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bots.conversation import Redact, Upload
+from bots.conversation import PutState, Redact, Upload
 from bridge.matrix.translate import MARKER
+from bridge.matrix.votes import find_state
 from bridge.platform import Found, Refused
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ async def find(client: Client, action: StoredAction) -> str | Found:
     """The event id of `action` if it happened, absent, or unknown; raises one of the four families."""
     if isinstance(action.action, Redact):
         return await _find_redaction(client, action)
+    if isinstance(action.action, PutState):
+        return await find_state(client, action, action.action)
     if isinstance(action.action, Upload):
         # Nobody can see a file that no message shows, so there is nothing to be found, or to double.
         return Found.ABSENT

@@ -21,7 +21,7 @@ import structlog
 from bridge.matrix.errors import LoggedOut
 from bridge.matrix.facts import STATE_TYPES, RoomState
 from bridge.matrix.invites import FOLLOW_AGE_MS
-from bridge.matrix.translate import Us, policy_change, translate
+from bridge.matrix.translate import Us, document_change, translate
 from bridge.platform import (
     Batch,
     Broken,
@@ -285,7 +285,7 @@ class Sync:
         event = translate(raw, clear, room, self._us, before_join=before_join)
         if event is not None:
             found.add(event)
-        changed = policy_change(raw, room, self._us, before_join=before_join)
+        changed = document_change(raw, room, self._us, before_join=before_join)
         if changed is not None:
             found.add(changed)
 

@@ -17,12 +17,16 @@ from bots.conversation import PlaceKind
 from bridge.matrix import files
 from bridge.matrix.facts import RoomState, age_of
 from bridge.platform import Event, EventKind
+from policies.document import STATE_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MARKER: Final = "community.hearth"
 """Key in the content of every message of ours: `{"bot": true, "key": …, "progress": true?}`."""
+
+POLL_RESPONSES: Final = ("org.matrix.msc3381.poll.response", "m.poll.response")
+"""Types of an answer to a poll (MSC3381): the one that clients send today, and the stable one."""
 
 WORDS: Final = frozenset({"m.text", "m.emote", "m.notice"})
 
@@ -72,18 +76,20 @@ def translate(
     return _words(seen, kind, content, clear)
 
 
-def policy_change(
+def document_change(
     raw: Mapping[str, Any], room: RoomState, us: Us, *, before_join: bool = False
 ) -> Event | None:
-    """The change of the room's policy that `raw` makes, before the room has taken it; None if none."""
-    event_id, sender, after = _id(raw.get("event_id")), _id(raw.get("sender")), room.policy_after(raw)
+    """The change of the policy or of a grant that `raw` makes, before the room has taken it; None if none."""
+    event_id, sender, after = _id(raw.get("event_id")), _id(raw.get("sender")), room.document_after(raw)
     if event_id is None or sender is None or after is None:
         return None
-    was = None if room.policy is None else room.policy.text
-    if was == after.text:
+    before = room.documents.get((after.type, after.key))
+    was, now = None if before is None else before.standing.text, after.standing.text
+    if was == now:
         return None
-    seen = _Seen(raw, f"policy:{event_id}", sender, room, us, before_join)
-    return seen.event(EventKind.POLICY, text=json.dumps({"was": was, "now": after.text}))
+    kind = EventKind.POLICY if after.type == STATE_TYPE else EventKind.GRANT
+    seen = _Seen(raw, f"{kind}:{event_id}", sender, room, us, before_join)
+    return seen.event(kind, text=json.dumps({"was": was, "now": now}), relates_to=after.key or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,8 @@ def _words(
             return _message(seen, content)
         case "m.reaction":
             return _reaction(seen, content)
+        case answer if answer in POLL_RESPONSES:
+            return _ballot(seen, content)
     return None
 
 
@@ -211,6 +219,16 @@ def _reaction(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
         relates_to=target,
         key=_own_key(seen, {}),
     )
+
+
+def _ballot(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
+    """That somebody voted. What was voted is read when it is counted: it may be taken back until then."""
+    relation = _dict(content.get("m.relates_to"))
+    target = _target(relation)
+    bot = _dict(content.get(MARKER)).get("bot") is True or seen.sender in seen.us.known_bots
+    if relation.get("rel_type") != "m.reference" or target is None or seen.own or bot:
+        return None
+    return seen.event(EventKind.BALLOT, relates_to=target)
 
 
 def asks_to_listen(emoji: str) -> bool:

@@ -238,6 +238,42 @@ async def test_strangers_read_and_write_nothing(server: Server) -> None:
     assert ada.user_id in await ada.joined(room)
 
 
+async def test_relations_are_paged_and_lose_what_is_redacted(server: Server) -> None:
+    """Answers to a poll come oldest first, page by page, each once; those below it apart from them."""
+    ada, ben, room = await two_in_a_room(server, encrypted=False)
+    poll = await ada.say(room, "a poll, as far as servers care")
+    votes = [await ben.vote(room, poll, "yes") for _ in range(4)]
+    below = await ben.say(room, "!vote no", thread=poll)
+    await ben.redact(room, votes[1])
+    path = f"/rooms/{quote(room)}/relations/{quote(poll)}"
+    found, token = [], ""
+    for _ in range(5):
+        _, page = await call(ada, "GET", f"{path}/m.reference?dir=f&limit=2{token}", api="client/v1")
+        assert len(page["chunk"]) <= 2
+        found += [event["event_id"] for event in page["chunk"]]
+        if "next_batch" not in page:
+            break
+        token = f"&from={quote(page['next_batch'])}"
+    assert found == [votes[0], votes[2], votes[3]]
+    _, page = await call(ada, "GET", f"{path}/m.thread?dir=b", api="client/v1")
+    assert [event["event_id"] for event in page["chunk"]] == [below]
+
+
+async def test_state_is_told_whole_to_who_asks_for_it(server: Server) -> None:
+    """`format=event` gives the event, else the content; there is no state that nobody set."""
+    ada = await server.human("ada")
+    room = await ada.create_room("Family", encrypted=False)
+    path = f"/rooms/{quote(room)}/state/community.hearth.grant/bot:city.example"
+    status, body = await call(ada, "GET", f"{path}?format=event")
+    assert (status, body["errcode"]) == (404, "M_NOT_FOUND")
+    event_id = await ada.put_state(room, "community.hearth.grant", {"v": 1}, "bot:city.example")
+    _, content = await call(ada, "GET", path)
+    _, event = await call(ada, "GET", f"{path}?format=event")
+    assert content == {"v": 1}
+    assert (event["event_id"], event["content"]) == (event_id, {"v": 1})
+    assert (event["type"], event["state_key"]) == ("community.hearth.grant", "bot:city.example")
+
+
 async def test_a_token_that_nobody_knows(server: Server) -> None:
     """An unknown token is 401 `M_UNKNOWN_TOKEN`."""
     ada = await server.human("ada")

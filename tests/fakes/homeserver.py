@@ -120,6 +120,7 @@ class HomeserverDouble:
             web.get(f"{room}/members", self._members),
             web.get(f"{room}/joined_members", self._joined_members),
             web.get(f"{room}/event/{{event}}", self._event),
+            web.get("/_matrix/client/v1/rooms/{room}/relations/{event}/{rel}", self._relations),
             web.get(f"{room}/state", self._state),
             web.get(f"{room}/state/{{type}}{{key:(/.*)?}}", self._one_state),
             web.put(f"{room}/state/{{type}}{{key:(/.*)?}}", self._put_state),
@@ -301,6 +302,20 @@ class HomeserverDouble:
             told["end"] = f"t{chunk[-1]['pos'] - (1 if back else 0)}"
         return web.json_response(told)
 
+    async def _relations(self, request: web.Request) -> web.Response:
+        device, rel = self._device(request), _part(request, "rel")
+        room = self.rooms.room(_part(request, "room"), device.user)
+        target = self.rooms.event(room, _part(request, "event"))["event_id"]
+        found = [event for event in room.timeline if _relation(event) == (rel, target)]
+        if request.query.get("dir", "b") == "b":
+            found.reverse()
+        start = _position(request.query.get("from"), 0)
+        end = start + min(int(request.query.get("limit", "5")), _FULL_CHUNK)
+        told: Json = {"chunk": [self.rooms.shown(event, device) for event in found[start:end]]}
+        if len(found) > end:
+            told["next_batch"] = f"t{end}"
+        return web.json_response(told)
+
     async def _members(self, request: web.Request) -> web.Response:
         device = self._device(request)
         room = self.rooms.room(_part(request, "room"), device.user)
@@ -328,11 +343,13 @@ class HomeserverDouble:
         return web.json_response([self.rooms.shown(event, device) for event in room.state.values()])
 
     async def _one_state(self, request: web.Request) -> web.Response:
-        room = self.rooms.room(_part(request, "room"), self._device(request).user)
+        device = self._device(request)
+        room = self.rooms.room(_part(request, "room"), device.user)
         event = room.state.get((_part(request, "type"), _part(request, "key").removeprefix("/")))
         if event is None:
             raise Refusal(404, "M_NOT_FOUND", "no such state")
-        return web.json_response(event["content"])
+        whole = request.query.get("format") == "event"
+        return web.json_response(self.rooms.shown(event, device) if whole else event["content"])
 
     # -- sync --------------------------------------------------------------------------------------
 
@@ -442,6 +459,12 @@ async def _body(request: web.Request) -> Json:
     if not isinstance(body, dict):
         raise Refusal(400, "M_BAD_JSON")
     return body
+
+
+def _relation(event: Json) -> tuple[object, object]:
+    """What an event says of another: how, and of which."""
+    relation = event["content"].get("m.relates_to") or {}
+    return relation.get("rel_type"), relation.get("event_id")
 
 
 def _position(token: str | None, default: int) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bots.conversation import Attachment, Turn
     from bridge.platform import Ephemeral, Found, Fresh, StoredAction
+    from policies.vote import Ballot
     from tests.fakes.server import FakeServer, Item
 
 BATCH = 5
@@ -28,6 +29,7 @@ class FakePlatform:
     """
 
     account = OWN
+    takes_votes = True
 
     def __init__(
         self,
@@ -109,6 +111,12 @@ class FakePlatform:
 
     async def find(self, action: StoredAction) -> str | Found:
         return self.server.find(action)
+
+    async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
+        await asyncio.sleep(self._latency)
+        if not self.server.rooms[place].joined:
+            raise Refused("M_FORBIDDEN", "invite me again")
+        return self.server.ballots(place, poll)
 
     async def refresh(self, turn: Turn) -> Fresh:
         return await self.server.look(turn)

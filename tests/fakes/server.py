@@ -7,15 +7,33 @@ like a real homeserver; what it is told to do wrong (`faults`) it does wrong in 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bots.conversation import Attachment, Person, Place, PlaceKind, Redact, Revise, Say, Upload
+from bots.commands import CommandName, parse
+from bots.conversation import (
+    Attachment,
+    ClosePoll,
+    OpenPoll,
+    Person,
+    Place,
+    PlaceKind,
+    PutState,
+    Redact,
+    Revise,
+    Say,
+    Upload,
+)
+from bots.governance import spoken
 from bridge.platform import Event, EventKind, Found, Fresh, Gap, PlaceFacts, PlatformError, Refused
+from policies.document import STATE_TYPE, Standing
+from policies.grant import GRANT_TYPE
+from policies.vote import Ballot, Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from bots.conversation import Turn
     from bridge.platform import StoredAction
@@ -41,6 +59,17 @@ class Shown:
     device: str = ""
     redacted: bool = False
     transaction: str | None = None
+    choice: Choice | None = None
+    """What was voted, where the event is an answer to a poll."""
+
+
+@dataclass(slots=True)
+class Poll:
+    """A poll of ours as people see it; `result` once it has ended."""
+
+    text: str
+    answers: Mapping[str, str]
+    result: str | None = None
 
 
 Item = Event | Gap | PlaceFacts
@@ -71,6 +100,10 @@ class FakeServer:
     opened: dict[str, Event] = field(default_factory=dict)
     look: Callable[[Turn], Awaitable[Fresh]] = field(default=_nothing_new)
     """What a platform that has to ask finds out about a question before it is taken up."""
+    polls: dict[str, Poll] = field(default_factory=dict)
+    """By event id, in the order in which they were opened; their redaction is in `log`."""
+    state: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
+    """(place, type, state key) -> (id of the event that set it, its content as JSON)."""
     files: dict[str, bytes] = field(default_factory=dict)
     """By what an attachment names as its source, and an upload as its remote id."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -138,6 +171,33 @@ class FakeServer:
         event = self._event(shown.event.place, EventKind.REDACTION, by or shown.event.sender, sync=sync)
         return self._amend(event, sync, relates_to=target)
 
+    def vote(
+        self, poll: str, choice: Choice | str | None = Choice.YES, *, by: Person = ADA, sync: bool = True
+    ) -> str:
+        """Answer a poll; None takes the vote back. `redact` of an answer lets the one before it count."""
+        event = self._event(self.log[poll].event.place, EventKind.BALLOT, by, sync=sync)
+        event_id = self._amend(event, sync, relates_to=poll)
+        self.log[event_id].choice = None if choice is None else Choice(choice)
+        return event_id
+
+    def put_state(
+        self, kind: str, content: str, *, state_key: str = "", place: str = ROOM, by: Person = MOD
+    ) -> str:
+        """Set a policy or the grant of a peer; what stands there already is not set again."""
+        text = json.dumps(json.loads(content))
+        before = self.state.get((place, kind, state_key))
+        if before is not None and before[1] == text:
+            return before[0]
+        event_id = f"${len(self.log)}:state"
+        self.state[place, kind, state_key] = (event_id, text)
+        self._stand(place, kind, state_key, Standing(text, by.id, self.now()))
+        told = EventKind.POLICY if kind == STATE_TYPE else EventKind.GRANT
+        change = json.dumps({"was": None if before is None else before[1], "now": text})
+        event = self._event(place, told, by, change, sync=False)
+        self.log[event_id] = Shown(replace(event, id=event_id))
+        self.sync(replace(event, id=f"{told}:{event_id}", relates_to=state_key or None, context_only=False))
+        return event_id
+
     def join(self, place: str = ROOM) -> str:
         self.rooms[place] = replace(self.rooms[place], joined=True)
         self.sync(self.rooms[place])
@@ -194,6 +254,24 @@ class FakeServer:
         """The visible replies of Hearth to one message."""
         return [e.text for e in self.shown(self.log[question].event.place) if e.reply_to == question]
 
+    def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
+        """What stands of the votes on a poll: answers to it, and `!vote` in its thread as first said."""
+        found = []
+        for shown in self.log.values():
+            event = shown.event
+            if shown.redacted or event.own or event.place != place:
+                continue
+            choice = shown.choice
+            if event.kind is EventKind.MESSAGE and event.thread == poll:
+                command = parse(event.text, own_id=OWN)
+                if command is None or command.name is not CommandName.VOTE:
+                    continue
+                choice = spoken(command.argument)
+            elif event.kind is not EventKind.BALLOT or event.relates_to != poll:
+                continue
+            found.append(Ballot(event.id, event.sender.id, event.sent_at, choice))
+        return tuple(found)
+
     # -- the client ---------------------------------------------------------------------------------
 
     def put(self, action: StoredAction, device: str) -> str | None:
@@ -212,15 +290,19 @@ class FakeServer:
             case Revise() as revise:
                 event = self._event(action.place, EventKind.EDIT, Person(OWN), revise.text, sync=False)
                 more = {"relates_to": action.target}
+            case OpenPoll() | ClosePoll():
+                return self._poll(action, device)
+            case PutState() as put:
+                return self.put_state(
+                    put.type, put.content, state_key=put.state_key, place=action.place, by=Person(OWN)
+                )
             case Redact():
                 assert action.target is not None
                 self.log[action.target].redacted = True
                 event = self._event(action.place, EventKind.REDACTION, Person(OWN), sync=False)
                 more = {"relates_to": action.target}
         event_id = self._amend(event, sync=self.echoes, key=action.key, **more)
-        self.log[event_id].device = device
-        self.log[event_id].transaction = action.key
-        self.keys[device, action.key] = (event_id, self.now())
+        self._remember(event_id, action.key, device)
         return event_id
 
     def show_progress(self, place: str, target: str, text: str) -> None:
@@ -240,6 +322,10 @@ class FakeServer:
             return Found.ABSENT
         if self.blind:
             return Found.UNKNOWN
+        if isinstance(action.action, PutState):
+            put = action.action
+            event_id, text = self.state.get((action.place, put.type, put.state_key), ("", ""))
+            return event_id if text and json.loads(text) == json.loads(put.content) else Found.ABSENT
         if isinstance(action.action, Redact) and action.target and self.log[action.target].redacted:
             return "$redacted"
         for event_id, shown in self.log.items():
@@ -252,6 +338,36 @@ class FakeServer:
         return self.faults.popleft() if self.faults else self.fault_for(action)
 
     # -- inside -------------------------------------------------------------------------------------
+
+    def _remember(self, event_id: str, key: str, device: str) -> None:
+        self.log[event_id].device = device
+        self.log[event_id].transaction = key
+        self.keys[device, key] = (event_id, self.now())
+
+    def _poll(self, action: StoredAction, device: str) -> str:
+        """Open or end a poll. No sync tells of it: an adapter reports what others do."""
+        event = self._event(action.place, EventKind.BALLOT, Person(OWN), sync=False)
+        event_id = self._amend(event, sync=False, key=action.key, relates_to=action.target)
+        match action.action:
+            case OpenPoll(text=text, answers=answers):
+                self.polls[event_id] = Poll(text, answers)
+            case ClosePoll(text=text):
+                assert action.target is not None
+                self.polls[action.target].result = text
+        self._remember(event_id, action.key, device)
+        return event_id
+
+    def _stand(self, place: str, kind: str, key: str, standing: Standing) -> None:
+        """Let a document stand in the room, and tell what is known of the room now."""
+        facts = self.rooms[place]
+        if kind == STATE_TYPE:
+            known = replace(facts.place, policy=standing)
+        else:
+            assert kind == GRANT_TYPE, f"nobody here knows what {kind} is"
+            grants = {**dict(facts.place.grants), key: standing}
+            known = replace(facts.place, grants=tuple(sorted(grants.items(), key=lambda one: one[0])))
+        self.rooms[place] = replace(facts, place=known)
+        self.sync(self.rooms[place])
 
     def _keep(self, data: bytes) -> str:
         source = f"file:{len(self.files)}"

@@ -78,10 +78,69 @@ def test_nothing_that_arrives_raises(content: object, relation: object, answers:
         response() | {"content": {"m.relates_to": relation}},
         response() | {"content": response()["content"] | {poll.RESPONSE: answers}},
         response() | {"content": response()["content"] | {poll.RESPONSE: {"answers": answers}}},
+        said(content),
+        said("!vote yes", **{"m.relates_to": relation}),
         response(stable=True) | {"content": response(stable=True)["content"] | {"m.selections": answers}},
     ):
         poll.ballot(raw, POLL)
+        poll.spoken(raw, POLL)
         poll.is_end(raw, POLL)
+
+
+def said(body: object, **more: Any) -> dict[str, Any]:
+    """A message in the thread of the poll, as clients send it."""
+    relation = {"rel_type": "m.thread", "event_id": POLL, "m.in_reply_to": {"event_id": POLL}}
+    return {
+        "type": "m.room.message",
+        "event_id": "$2",
+        "sender": "@ada:home",
+        "origin_server_ts": 8,
+        "content": {"msgtype": "m.text", "body": body, "m.relates_to": relation, **more},
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "choice"),
+    [
+        *(("!vote yes", Choice.YES), ("!VOTE Yes!", Choice.YES), ("!vote y", Choice.YES)),
+        *(("!vote ja.", Choice.YES), ("!vote nee", Choice.NO), ("!vote n", Choice.NO)),
+        *(("!vote no, and here is why", Choice.NO), ("  !vote NO", Choice.NO)),
+        *(("!vote objection", Choice.OBJECTION), ("!vote objection: they log it", Choice.OBJECTION)),
+        *(("!vote oppose", Choice.OBJECTION), ("!vote object", Choice.OBJECTION)),
+        *(("!vote abstain", Choice.ABSTAIN), ("!vote abstain.", Choice.ABSTAIN)),
+        *(("!vote maybe", None), ("!vote", None), ("!vote ...", None), ("!vote yesterday", None)),
+        ("Hearth, !vote yes", Choice.YES),
+        ("> <@ben:home> I say no\n\n!vote yes", Choice.YES),
+    ],
+)
+def test_a_vote_can_be_said(body: str, choice: Choice | None) -> None:
+    """Below the poll, in words; what is no choice spoils the vote, because it replaces the one before."""
+    found = poll.spoken(said(body), POLL, own_id="@hearth:home", own_name="Hearth")
+    assert found == Ballot("$2", "@ada:home", 8, choice)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        said("yes"),
+        said("I will !vote yes"),
+        said("!votes yes"),
+        said("!recount"),
+        said(7),
+        said("!vote yes", msgtype="m.notice"),
+        said("!vote yes", **{"community.hearth": {"bot": True}}),
+        said("!vote yes", **{"m.relates_to": {"rel_type": "m.reference", "event_id": POLL}}),
+        said("!vote yes", **{"m.relates_to": {"m.in_reply_to": {"event_id": POLL}}}),
+        said("* !vote no", **{"m.relates_to": {"rel_type": "m.replace", "event_id": "$2"}}),
+        said("!vote yes") | {"type": "m.room.encrypted"},
+        said("!vote yes") | {"sender": None},
+        said("!vote yes") | {"origin_server_ts": None},
+    ],
+)
+def test_other_words_are_no_vote(raw: dict[str, Any]) -> None:
+    """Talk about the vote, other commands, notices, bots, edits, and what is said elsewhere."""
+    assert poll.spoken(raw, POLL) is None
+    assert poll.spoken(said("!vote yes"), "$another") is None
 
 
 def test_what_we_send_is_what_the_proposal_says() -> None:

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bots.conversation import PlaceKind
-from bridge.matrix.facts import CREATOR, RoomState, clean_name
+from bridge.matrix.facts import CREATOR, PEERS, RoomState, clean_name
 from bridge.matrix.invites import inviter_of
-from bridge.matrix.translate import Us, mentions, policy_change, strip_reply_fallback, translate
+from bridge.matrix.translate import Us, document_change, mentions, strip_reply_fallback, translate
 from bridge.platform import Event, EventKind
-from policies.document import STATE_TYPE
+from policies.document import STATE_TYPE, Standing
+from policies.grant import GRANT_TYPE
 
 ME, ADA, BEN = "@hearth:home.org", "@ada:home.org", "@ben:away.org"
 US = Us(ME, frozenset({"@other-bot:home.org"}))
@@ -22,7 +23,7 @@ US = Us(ME, frozenset({"@other-bot:home.org"}))
 TYPES = [
     *("m.room.message", "m.room.encrypted", "m.room.redaction", "m.room.member", "m.room.power_levels"),
     *("m.room.create", "m.room.tombstone", "m.room.encryption", "m.room.name", "m.reaction"),
-    STATE_TYPE,
+    *(STATE_TYPE, GRANT_TYPE, "org.matrix.msc3381.poll.response"),
 ]
 KEYS = [
     *("type", "sender", "event_id", "content", "unsigned", "state_key", "origin_server_ts", "redacts"),
@@ -56,7 +57,7 @@ SHAPED = st.fixed_dictionaries(
         "content": OBJECT,
     },
     optional={
-        "state_key": st.sampled_from(["", ME, ADA]),
+        "state_key": st.sampled_from(["", ME, ADA, "bot:away.org", "\ud800"]),
         "unsigned": OBJECT,
         "redacts": JSON,
         "origin_server_ts": JSON,
@@ -102,7 +103,7 @@ def test_any_json_gives_an_event_or_nothing(
 ) -> None:
     """No event of anybody can make the translation, the room state or the invitation parser raise."""
     state = room()
-    changed = policy_change(raw, state, US, before_join=before)
+    changed = document_change(raw, state, US, before_join=before)
     if changed is not None:
         f"{changed.id}{changed.text}".encode()
     state.apply(raw)
@@ -111,7 +112,7 @@ def test_any_json_gives_an_event_or_nothing(
     if event is not None:
         ids = (event.id, event.sender.id, event.relates_to, event.reply_to, event.thread, event.key)
         "".join(one or "" for one in (event.text, *ids)).encode()  # or the journal could not store it
-    state.facts(frozenset())
+    "".join(peer for peer, _ in state.facts(frozenset()).place.grants).encode()
     assert isinstance(state.readers, frozenset)
     inviter_of(raw, ME)
     inviter_of({"invite_state": {"events": [raw]}}, ME)
@@ -219,7 +220,7 @@ def test_a_change_of_policy_is_told_with_what_was_before() -> None:
     """Set, changed, redacted: each once; the same again, or the redaction of anything else, is no news."""
 
     def told(raw: dict[str, Any]) -> dict[str, Any] | None:
-        event = policy_change(raw, here, US)
+        event = document_change(raw, here, US)
         here.apply(raw)
         if event is None:
             return None
@@ -250,6 +251,134 @@ def test_a_change_of_policy_is_told_with_what_was_before() -> None:
     for _ in range(20_000):
         deep = [deep]
     assert told(rule("$5", deep=deep)) == {"was": '{"v": 1}', "now": "[]"}
+
+
+def grant(peer: str, event_id: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
+    same = {"type": GRANT_TYPE, "sender": ADA, "origin_server_ts": 7, "state_key": peer}
+    return same | {"event_id": event_id, "content": {"v": 1} if content is None else content}
+
+
+def test_a_change_of_a_grant_is_told_with_its_peer() -> None:
+    """Each peer for itself; a redaction leaves the empty grant, which denies, and says of whom."""
+
+    def told(raw: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]] | None:
+        event = document_change(raw, here, US)
+        here.apply(raw)
+        if event is None:
+            return None
+        assert (event.kind, event.sender.id, event.context_only) == (EventKind.GRANT, ADA, False)
+        return event.id, event.relates_to, json.loads(event.text)
+
+    here = room()
+    city, school = "bot:city.example", "bot:school.example"
+    assert told(grant(school, "$1")) == ("grant:$1", school, {"was": None, "now": '{"v": 1}'})
+    assert told(grant(school, "$2")) is None
+    assert told(grant(city, "$3")) == ("grant:$3", city, {"was": None, "now": '{"v": 1}'})
+    redaction = {"type": "m.room.redaction", "sender": ADA, "event_id": "$r", "origin_server_ts": 9}
+    assert told(redaction | {"content": {"redacts": "$1"}}) is None
+    gone = told(redaction | {"content": {"redacts": "$2"}})
+    assert gone == ("grant:$r", school, {"was": '{"v": 1}', "now": "{}"})
+    assert told(redaction | {"content": {"redacts": "$2"}}) is None
+    found = here.facts(frozenset()).place
+    assert found.grants == ((city, Standing('{"v": 1}', ADA, 7)), (school, Standing("{}", ADA, 9)))
+    assert found.policy is None
+
+
+@pytest.mark.parametrize("peer", ["", ADA, "x" * 256, "bot:\ud800", "bot:\n", "bot:\u202ecity"])
+def test_what_names_no_peer_is_no_grant(peer: str) -> None:
+    """A state key is the name of a bot: not of a person, not endless, not invisible."""
+    here = room()
+    assert document_change(grant(peer, "$1"), here, US) is None
+    here.apply(grant(peer, "$1"))
+    assert here.facts(frozenset()).place.grants == ()
+
+
+def test_a_room_has_so_many_grants_and_no_more() -> None:
+    """Beyond 200 peers a new one is not taken in; those that are known can still be changed."""
+    here = room()
+    for number in range(PEERS + 5):
+        here.apply(grant(f"bot:{number:03}.example", f"${number}"))
+    grants = here.facts(frozenset()).place.grants
+    assert [peer for peer, _ in grants] == [f"bot:{number:03}.example" for number in range(PEERS)]
+    here.apply(grant("bot:000.example", "$new", {}))
+    assert here.facts(frozenset()).place.grants[0][1].text == "{}"
+
+
+def test_the_power_over_documents_is_the_larger_of_two() -> None:
+    """Whoever writes policies here can write grants too."""
+    state = room(version="11")
+    for events, power in (({}, 60), ({STATE_TYPE: 70}, 70), ({STATE_TYPE: 70, GRANT_TYPE: 90}, 90)):
+        content = {"events": events, "state_default": 60, "events_default": 3}
+        state.apply({"type": "m.room.power_levels", "state_key": "", "sender": ADA, "content": content})
+        assert state.facts(frozenset()).policy_power == power
+        assert state.power_to_say("m.room.message") == 3
+
+
+def test_a_member_is_there_since_joining() -> None:
+    """A new name moves nothing; leaving and coming back does; where only a new name is seen, that counts."""
+    here = room(ME)
+
+    def since(ts: object, now: str, before: str | None = None) -> int | None:
+        unsigned = {} if before is None else {"prev_content": {"membership": before}}
+        raw = {"type": "m.room.member", "state_key": BEN, "sender": BEN, "unsigned": unsigned}
+        here.apply(raw | {"origin_server_ts": ts, "content": {"membership": now}})
+        people = {member.id: member.since for member in here.facts(frozenset()).members}
+        return people.get(BEN)
+
+    assert since(5, "join", "join") == 5
+    assert since(9, "join", "join") == 5
+    assert since(11, "leave", "join") is None
+    assert since(12, "invite", "leave") is None
+    assert since(13, "join", "invite") == 13
+    assert since(20, "join") == 13
+    # They left and came back while nobody looked: a limited sync tells only of the last.
+    assert since(30, "join", "leave") == 30
+    assert since(40, "leave", "join") is None
+    assert since("soon", "join") == 0
+    assert since(50, "join", "join") == 50
+
+
+VOTE = {
+    "m.relates_to": {"rel_type": "m.reference", "event_id": "$poll"},
+    "org.matrix.msc3381.poll.response": {"answers": ["yes"]},
+}
+
+
+@pytest.mark.parametrize("kind", ["org.matrix.msc3381.poll.response", "m.poll.response"])
+def test_that_somebody_voted_is_told_and_not_what(kind: str) -> None:
+    """In clear or decrypted, as it comes or once a late key opens it; the vote itself stays in the room."""
+    plain = message({}, type=kind) | {"content": VOTE}
+    raw = message({}, type="m.room.encrypted") | {"content": {"ciphertext": "c"}}
+    sealed = translate(raw, None, room(), US)
+    assert sealed is not None
+    assert sealed.kind is EventKind.SEALED
+    for event in (
+        translate(plain, None, room(), US),
+        translate(raw, {"type": kind, "content": VOTE}, room(), US),
+    ):
+        assert event is not None
+        assert (event.kind, event.relates_to, event.text) == (EventKind.BALLOT, "$poll", "")
+        assert (event.sender.id, event.context_only, event.own) == (ADA, False, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sender": ME},
+        {"sender": "@other-bot:home.org"},
+        {"content": VOTE | {"community.hearth": {"bot": True}}},
+        {"content": VOTE | {"m.relates_to": {"rel_type": "m.thread", "event_id": "$poll"}}},
+        {"content": VOTE | {"m.relates_to": {"rel_type": "m.reference"}}},
+        {"content": {}},
+        {"unsigned": {"redacted_because": {}}},
+        {"type": "org.matrix.msc3381.poll.start"},
+        {"type": "org.matrix.msc3381.poll.end"},
+    ],
+)
+def test_what_is_no_vote_of_a_person_is_nothing(change: dict[str, Any]) -> None:
+    """Our own, bots', redacted ones, and what points at no poll."""
+    raw = message({}, type="org.matrix.msc3381.poll.response") | {"content": VOTE}
+    assert translate(raw | change, None, room(), US) is None
 
 
 def test_sealed_events_keep_their_ciphertext_and_relations() -> None:
