@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.journal import admit as t1
-from bridge.journal import inspect, memory, outbox, turns
+from bridge.journal import documents, inspect, memory, outbox, turns, votes
 from bridge.journal.rows import (
     LONG,
     ActionRow,
@@ -33,14 +33,17 @@ from bridge.journal.store import Store
 from bridge.platform import Event, EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import sqlite3
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Self
 
-    from bots.base import Decided
-    from bots.conversation import Keyed, Say
+    from bots.base import Decided, Vote
+    from bots.conversation import Keyed, Place, Say
+    from bridge.journal.votes import Braking, Closing
     from bridge.platform import Batch, PlaceFacts, StoredAction
-    from policies.decide import Verdict
+    from policies.document import Standing
+    from policies.verdict import Verdict
 
 
 class Journal:
@@ -163,6 +166,78 @@ class Journal:
         """The facts that quotas and the loop budget look at."""
         return await self._store.read(lambda db: turns.counters(db, account, place, asker, now))
 
+    # -- votes and documents -----------------------------------------------------------------------
+
+    async def votes(self, account: str, place: str, limit: int) -> tuple[Vote, ...]:
+        """The votes of a place, newest first."""
+        return await self._store.read(lambda db: votes.of_place(db, account, place, limit))
+
+    async def votes_to_count(self, account: str, now: int) -> tuple[tuple[Vote, ...], int]:
+        """Open votes that are due or have new ballots, and the newest event that was known then."""
+        return await self._store.read(
+            lambda db: (votes.to_count(db, account, now), votes.newest_event(db, account))
+        )
+
+    async def next_vote(self, account: str) -> int | None:
+        """When the next open vote ends (ms)."""
+        return await self._store.read(lambda db: votes.next_due(db, account))
+
+    async def counted(self, account: str, vote: Vote, seen: int, now: int) -> None:
+        """The ballots admitted up to event `seen` are in the count."""
+        await self._store.write(lambda db: votes.counted(db, account, vote, seen, now))
+
+    async def close_vote(
+        self,
+        account: str,
+        vote: Vote,
+        closing: Closing,
+        actions: Sequence[Keyed],
+        seen: int,
+        device: str,
+        now: int,
+    ) -> bool:
+        """Extend or end a vote and store what follows from it, at once. False: it was done already."""
+
+        def close(db: sqlite3.Connection) -> bool:
+            votes.counted(db, account, vote, seen, now)
+            return votes.close(db, account, vote, closing, actions, device=device, now=now)
+
+        return await self._store.write(close)
+
+    async def handle_brake(
+        self,
+        control: Control,
+        peer: str,
+        verdict: Verdict,
+        decide: Callable[[frozenset[str]], Braking],
+        device: str,
+        now: int,
+    ) -> Braking:
+        """Verdict, effect and reply of a `!brake`, at once; `decide` is told who wants `peer` stopped."""
+        return await self._store.write(
+            lambda db: votes.handle_brake(db, control, peer, verdict, decide, device=device, now=now)
+        )
+
+    async def grants(self, account: str) -> list[tuple[str, str, str]]:
+        """(place, peer, text) of the grants in force."""
+        return await self._store.read(lambda db: votes.to_remind(db, account))
+
+    async def remind(
+        self, account: str, place: str, peer: str, until: int, said: Keyed, device: str, now: int
+    ) -> bool:
+        """Say once that what is agreed with `peer` ends at `until`."""
+        return await self._store.write(
+            lambda db: votes.remind(db, account, place, peer, until, said, device=device, now=now)
+        )
+
+    async def documents(self, account: str, place: str, limit: int) -> tuple[tuple[str, Standing], ...]:
+        """What stood in a place as its policy (`""`) or grant (the peer), newest first."""
+        return await self._store.read(lambda db: documents.history(db, account, place, limit))
+
+    async def asked(self, account: str, place: str, since: int) -> tuple[dict[str, object], ...]:
+        """Features of the questions of a place since then (ms); never words."""
+        return await self._store.read(lambda db: inspect.asked(db, account, place, since))
+
     # -- delivery ----------------------------------------------------------------------------------
 
     async def due(self, account: str, now: int, limit: int, busy: frozenset[str]) -> list[StoredAction]:
@@ -197,6 +272,10 @@ class Journal:
         return None if row is None else row["remote_id"]
 
     # -- memory ------------------------------------------------------------------------------------
+
+    async def places(self) -> tuple[Place, ...]:
+        """Every place that we are in, on any account."""
+        return await self._store.read(memory.places)
 
     async def place(self, account: str, place: str) -> PlaceFacts | None:
         """What is known of a place."""

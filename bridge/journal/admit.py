@@ -11,10 +11,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bots.conversation import Person, TurnKind
-from bridge.journal import memory, outbox
+from bridge.journal import documents, memory, outbox, votes
 from bridge.journal.rows import Admission, Admitted, Known, Outcome, TurnState
 from bridge.platform import Event, EventKind
-from policies.decide import MODERATOR_POWER, Code, Verdict
+from policies.decide import MODERATOR_POWER
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,6 +39,7 @@ class Admit:
         self.work = False
         self.controls = False
         self.deliveries = False
+        self.ballots = False
 
     def batch(self, batch: Batch) -> Admitted:
         """Store everything in `batch` that is new, and move the cursor."""
@@ -63,20 +65,24 @@ class Admit:
             work=self.work,
             controls=self.controls,
             deliveries=self.deliveries,
+            ballots=self.ballots,
         )
 
     # -- rows -----------------------------------------------------------------------------------
 
     def _place(self, facts: PlaceFacts) -> None:
-        members = [[p.id, p.name, p.power, p.is_bot] for p in facts.members]
+        members = self._members(facts)
+        held = documents.take(self.db, self.account, facts.place)
         self.db.execute(
             "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members, "
-            "policy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, id) DO UPDATE SET "
+            "policy, held, base, grants, policy_power) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (account, id) DO UPDATE SET "
             "kind = excluded.kind, name = excluded.name, joined = excluded.joined, "
             # Encryption is never unset: a server that loses the state must not get plaintext.
             "must_encrypt = max(must_encrypt, excluded.must_encrypt), "
             "default_power = excluded.default_power, members = excluded.members, "
-            "policy = excluded.policy",
+            "policy = excluded.policy, held = excluded.held, base = excluded.base, "
+            "grants = excluded.grants, policy_power = excluded.policy_power",
             [
                 self.account,
                 facts.place.id,
@@ -87,8 +93,24 @@ class Admit:
                 facts.default_power,
                 json.dumps(members),
                 None if facts.place.policy is None else json.dumps(asdict(facts.place.policy)),
+                *held,
+                facts.policy_power,
             ],
         )
+
+    def _members(self, facts: PlaceFacts) -> list[list[object]]:
+        """The members as they are kept: who was there before has been there since then.
+
+        The time of a join is what its sender's server says. Of one that we have seen happen, it is no earlier
+        than now: nobody is to have been a member for longer than that (`min_member_hours`).
+        """
+        known = memory.place(self.db, self.account, facts.place.id)
+        before = {} if known is None else {one.id: one.since for one in known.members}
+        since = {
+            one.id: before.get(one.id) or (one.since if not before else max(one.since, self.now))
+            for one in facts.members
+        }
+        return [[one.id, one.name, one.power, one.is_bot, since[one.id]] for one in facts.members]
 
     def _insert(self, event: Event) -> bool:
         """Insert `event`, or open the sealed row that holds its ciphertext; False if it is known."""
@@ -130,7 +152,7 @@ class Admit:
 
     # -- what an event does ---------------------------------------------------------------------
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:  # noqa: C901 - a table of kinds
         if event.own and event.key:
             self.deliveries |= outbox.echoed(self.db, self.account, event.key, event.id, self.now)
             if memory.is_withdrawn(self.db, self.account, event.key):
@@ -142,11 +164,12 @@ class Admit:
                 self._edit(event)
             case EventKind.REDACTION:
                 self._redaction(event)
-            case EventKind.JOINED | EventKind.POLICY:
+            case EventKind.BALLOT:
+                self._ballot(event, event.relates_to)
+            case EventKind.JOINED | EventKind.POLICY | EventKind.GRANT:
                 admission = self.judge(event, self._known(event))
                 if admission.bot:
-                    joined = event.kind is EventKind.JOINED
-                    self._turn(event, TurnKind.WELCOME if joined else TurnKind.POLICY, event.id, admission)
+                    self._turn(event, _NEWS[event.kind], event.id, admission)
             case EventKind.LEFT:
                 self._left(event)
             case EventKind.SEALED:
@@ -161,15 +184,25 @@ class Admit:
         known = self._known(event)
         admission = self.judge(event, known)
         if admission.control:
-            self.db.execute(
-                "UPDATE events SET control = ? WHERE account = ? AND id = ?",
-                [admission.control, self.account, event.id],
-            )
-            self.controls = True
+            self._control(event, admission.control)
         elif admission.bot:
+            if admission.votes:
+                self._ballot(event, event.thread)
             kind = TurnKind.MESSAGE if known.waiting_turn is None else TurnKind.ANSWERED
             about = None if known.about is None else known.about.id
             self._turn(event, kind, event.id, admission, parent=known.waiting_turn, about=about)
+
+    def _control(self, event: Event, control: str) -> None:
+        self.db.execute(
+            "UPDATE events SET control = ? WHERE account = ? AND id = ?", [control, self.account, event.id]
+        )
+        self.controls = True
+
+    def _ballot(self, event: Event, poll: str | None) -> None:
+        """Somebody voted: the vote is counted anew. What was voted stays in the room."""
+        if votes.is_ballot_of_ours(self.db, self.account, poll):
+            self._control(event, votes.BALLOT)
+            self.ballots = True
 
     def _edit(self, event: Event) -> None:
         if any(self._redacted(one, event.sender.id) for one in (event.id, event.relates_to)):
@@ -247,6 +280,7 @@ class Admit:
             else:
                 self.db.execute("UPDATE turns SET outcome = ? WHERE id = ?", [Outcome.WITHDRAWN, row["id"]])
             outbox.withdraw(self.db, row["id"], self.now)
+            votes.withdraw(self.db, self.account, row["cause"], self.now)
             memory.erase_answers(self.db, self.account, row["id"])
             self.deliveries = True
         self.db.execute(
@@ -325,7 +359,7 @@ class Admit:
             target = self._event(event.reply_to)
             replies_to_us = target is not None and bool(target["own"])
             waiting = self.db.execute(
-                "SELECT t.id FROM actions a JOIN turns t ON t.id = a.turn "
+                "SELECT t.id, t.bot FROM actions a JOIN turns t ON t.id = a.turn "
                 "WHERE a.account = ? AND a.remote_id = ? AND t.place = ? AND t.state = 'waiting' "
                 f"AND {NOT_CONTINUED}",
                 [self.account, event.reply_to, event.place],
@@ -334,6 +368,7 @@ class Admit:
             place=memory.place(self.db, self.account, event.place),
             replies_to_us=replies_to_us or waiting is not None,
             waiting_turn=None if waiting is None else waiting["id"],
+            waiting_bot="" if waiting is None else waiting["bot"],
             about=None if about is None else memory.message(self.db, self.account, about),
         )
 
@@ -372,7 +407,18 @@ class Admit:
         return actor == author or power >= MODERATOR_POWER
 
 
-_WITH_WORDS = (EventKind.MESSAGE, EventKind.EDIT, EventKind.REACTION, EventKind.POLICY)
+_WITH_WORDS = (
+    EventKind.MESSAGE,
+    EventKind.EDIT,
+    EventKind.REACTION,
+    EventKind.POLICY,
+    EventKind.GRANT,
+)
+_NEWS = {
+    EventKind.JOINED: TurnKind.WELCOME,
+    EventKind.POLICY: TurnKind.POLICY,
+    EventKind.GRANT: TurnKind.POLICY,
+}
 
 NOT_CONTINUED = (
     "NOT EXISTS (SELECT 1 FROM turns c WHERE c.parent = t.id AND c.kind IN ('answered', 'deadline') "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bots.base import Decided
 from bridge.journal.rows import ActionRow, Counts, TurnDetail, TurnRow
-from policies.decide import Code, Verdict
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     import sqlite3
@@ -131,3 +131,13 @@ def _control(db: sqlite3.Connection, account: str, place: str, event_id: str) ->
         return None
     verdict = Verdict(bool(row["allowed"]), Code(row["code"]), row["rule"], json.loads(row["params"]))
     return Decided(state="settled", verdict=verdict, outcome=None)
+
+
+def asked(db: sqlite3.Connection, account: str, place: str, since: int) -> tuple[dict[str, object], ...]:
+    """Features of the questions that were put to the model in a place since then (ms)."""
+    rows = db.execute(
+        "SELECT features FROM turns WHERE account = ? AND place = ? AND bot = 'chat' AND created_at >= ? "
+        "AND state = 'settled' ORDER BY id DESC LIMIT 10000",
+        [account, place, since],
+    ).fetchall()
+    return tuple(json.loads(row["features"]) for row in rows)

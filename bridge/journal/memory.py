@@ -36,13 +36,27 @@ def place(db: sqlite3.Connection, account: str, place_id: str) -> PlaceFacts | N
             place_id,
             PlaceKind(row["kind"]),
             row["name"],
-            None if row["policy"] is None else Standing(**json.loads(row["policy"])),
+            policy=_standing(row["held"]),
+            written=_standing(row["policy"]),
+            grants=tuple((peer, Standing(**one)) for peer, one in json.loads(row["grants"])),
         ),
         members=tuple(Person(*member) for member in json.loads(row["members"])),
         must_encrypt=bool(row["must_encrypt"]),
         joined=bool(row["joined"]),
         default_power=row["default_power"],
+        policy_power=row["policy_power"],
     )
+
+
+def places(db: sqlite3.Connection) -> tuple[Place, ...]:
+    """Every place that we are in, by account and id."""
+    rows = db.execute("SELECT account, id FROM places WHERE joined ORDER BY account, id").fetchall()
+    found = [place(db, row["account"], row["id"]) for row in rows]
+    return tuple(one.place for one in found if one is not None)
+
+
+def _standing(text: str | None) -> Standing | None:
+    return None if text is None else Standing(**json.loads(text))
 
 
 def message(db: sqlite3.Connection, account: str, event_id: str) -> Message | None:

@@ -46,6 +46,13 @@ def m003_policy(db: Database) -> None:
     db.execute(_POLICY)
 
 
+@migrations()
+def m004_votes(db: Database) -> None:
+    """What of a place's documents is in force, how they came to be, and the votes about them."""
+    for statement in _VOTES:
+        db.execute(statement)
+
+
 _INITIAL = """
 CREATE TABLE cursors (
     account TEXT PRIMARY KEY,
@@ -204,3 +211,69 @@ _VOICE = (
 )
 
 _POLICY = "ALTER TABLE places ADD COLUMN policy TEXT"
+
+_VOTES = (
+    # `policy` is the document as it stands in the place; `held` what of it is in force, `base` the limits
+    # that the next document is measured by, `grants` what is in force with peers: [[peer, standing], ...].
+    "ALTER TABLE places ADD COLUMN held TEXT",
+    "ALTER TABLE places ADD COLUMN base TEXT",
+    "ALTER TABLE places ADD COLUMN grants TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE places ADD COLUMN policy_power INTEGER NOT NULL DEFAULT 50",
+    "UPDATE places SET held = policy",
+    """CREATE TABLE documents (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        place TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        text TEXT NOT NULL,
+        set_by TEXT NOT NULL,
+        set_at INTEGER NOT NULL
+    ) STRICT""",
+    "CREATE INDEX documents_of_place ON documents (account, place, peer, seq)",
+    """CREATE TABLE votes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        place TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        proposer TEXT NOT NULL,
+        matter TEXT NOT NULL,
+        changes TEXT NOT NULL,
+        grant_text TEXT,
+        mode TEXT NOT NULL,
+        ratio INTEGER NOT NULL,
+        voters TEXT NOT NULL,
+        opened_at INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        extended INTEGER NOT NULL DEFAULT 0,
+        poll_key TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',
+        tally TEXT,
+        policy_text TEXT,
+        closed_at INTEGER,
+        UNIQUE (account, cause)
+    ) STRICT""",
+    "CREATE UNIQUE INDEX votes_open ON votes (account, place, matter) WHERE state IN ('open', 'extended')",
+    """CREATE TABLE brakes (
+        account TEXT NOT NULL,
+        place TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        member TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (account, place, peer, member)
+    ) STRICT""",
+    """CREATE TABLE stopped (
+        account TEXT NOT NULL,
+        place TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (account, place, peer)
+    ) STRICT""",
+    """CREATE TABLE reminders (
+        account TEXT NOT NULL,
+        place TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (account, place, peer, until)
+    ) STRICT""",
+)

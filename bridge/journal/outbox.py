@@ -10,7 +10,19 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bots.conversation import ACTIONS, Action, Keyed, Redact, Revise, Role, Say, Upload, action_key
+from bots.conversation import (
+    ACTIONS,
+    Action,
+    ClosePoll,
+    Keyed,
+    PutState,
+    Redact,
+    Revise,
+    Role,
+    Say,
+    Upload,
+    action_key,
+)
 from bridge.platform import StoredAction
 
 if TYPE_CHECKING:
@@ -28,9 +40,14 @@ def put(
 ) -> str:
     """Store one action of `turn` under the key of its cause; a key that exists already stays as it is."""
     action = keyed.action
-    key = action_key(turn["account"], turn["place"], turn["bot"], turn["cause"], keyed.role, keyed.index)
+    key = key_of(turn, keyed.role, keyed.index)
     _insert(db, key, turn["account"], turn["place"], turn["id"], keyed.role, keyed.index, action, device, now)
     return key
+
+
+def key_of(turn: sqlite3.Row | Mapping[str, Any], role: Role, index: int) -> str:
+    """The key of an action of `turn`."""
+    return action_key(turn["account"], turn["place"], turn["bot"], turn["cause"], role, index)
 
 
 def _insert(
@@ -47,7 +64,7 @@ def _insert(
 ) -> None:
     target: str | None = None
     match action:
-        case Revise() | Redact():
+        case Revise() | Redact() | ClosePoll():
             target = action.target
         case Say():
             target = action.upload or action.follows
@@ -171,7 +188,8 @@ def withdraw(db: sqlite3.Connection, turn: int, now: int) -> None:
     """The question of `turn` was taken back: unsent words go, sent words are redacted."""
     rows = db.execute("SELECT * FROM actions WHERE turn = ? AND kind != 'redact'", [turn]).fetchall()
     for row in rows:
-        if row["state"] == "sent" and row["kind"] != Upload.kind:
+        # What the room has decided, or an admin has set, is not undone by taking back the command for it.
+        if row["state"] == "sent" and row["kind"] not in (Upload.kind, PutState.kind, ClosePoll.kind):
             _redact(db, row, now)
         elif row["state"] == "pending":
             db.execute("UPDATE actions SET state = 'withdrawn', done_at = ? WHERE key = ?", [now, row["key"]])

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bots.base import Opening
     from bots.conversation import Keyed, Message, Place, Turn
     from bridge.platform import PlaceFacts
     from models.transcript import Transcript
-    from policies.decide import Verdict
+    from policies.verdict import Verdict
 
 
 class TurnState(StrEnum):
@@ -62,6 +63,8 @@ class Known:
     replies_to_us: bool
     waiting_turn: int | None
     """The waiting turn whose words this event replies to."""
+    waiting_bot: str = ""
+    """The bot of that turn, which goes on with it."""
     about: Message | None = None
     """The message with sound that this event is, replies to or reacts to, if need be by way of what we
     said about it."""
@@ -71,13 +74,14 @@ class Known:
 class Admission:
     """What an event is to us: nothing but context (no bot), work for `bot`, or a control.
 
-    `unasked`: nobody addressed it to us.
+    `unasked`: nobody addressed it to us. `votes`: it is a vote in the thread of a ballot, too.
     """
 
     bot: str = ""
     lane: str = ""
     control: str = ""
     unasked: bool = False
+    votes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Admitted:
     work: bool = False
     controls: bool = False
     deliveries: bool = False
+    ballots: bool = False
 
 
 # -- T2: what the router gets --------------------------------------------------------------------
@@ -159,6 +164,7 @@ class Settlement:
     wait_until: int | None = None
     wait_state: Mapping[str, object] | None = None
     park: bool = False
+    vote: Opening | None = None
 
 
 # -- inspection ------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 from bots.conversation import Keyed, Person, Role, Say, Turn, TurnKind
-from bridge.journal import memory, outbox
+from bridge.journal import memory, outbox, votes
 from bridge.journal.admit import NOT_CONTINUED, close_turn
 from bridge.journal.rows import LONG, Claimed, Control, Counters, Outcome, Settlement
 from bridge.platform import Event, EventKind
-from policies.decide import LOOP_WINDOW_MS, Code, Verdict
+from policies.decide import LOOP_WINDOW_MS
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     import sqlite3
@@ -165,6 +166,8 @@ def settle(db: sqlite3.Connection, claimed: Claimed, settlement: Settlement, dev
         return False
     for keyed in settlement.actions:
         outbox.put(db, row, keyed, device=device, now=now)
+    if settlement.vote is not None:
+        votes.open_one(db, row, settlement.vote, device=device, now=now)
     verdict = settlement.verdict
     state = "waiting" if settlement.wait_until is not None else "parked" if settlement.park else "settled"
     db.execute(
@@ -304,11 +307,11 @@ def pass_deadlines(db: sqlite3.Connection, account: str, now: int) -> int:
 
 
 def controls(db: sqlite3.Connection, account: str) -> list[Control]:
-    """Controls that nobody has handled yet, oldest first."""
+    """Controls that nobody has handled yet, oldest first; ballots are counted elsewhere (`votes`)."""
     rows = db.execute(
         "SELECT seq, id, place, control FROM events "
-        "WHERE control IS NOT NULL AND handled_at IS NULL AND account = ? ORDER BY seq",
-        [account],
+        "WHERE control IS NOT NULL AND control != ? AND handled_at IS NULL AND account = ? ORDER BY seq",
+        [votes.BALLOT, account],
     ).fetchall()
     found = []
     for row in rows:

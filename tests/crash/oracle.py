@@ -70,10 +70,12 @@ def wrongs(
     expected: dict[str, str | None],
     deaths: int,
     unsure: frozenset[str] = frozenset(),
+    beside: frozenset[str] = frozenset(),
 ) -> list[str]:
     """What is wrong. `expected`: each question's event, and the text whose answer must stand (None: none).
 
-    `unsure` are questions in a room that we left meanwhile: answered whole or not at all.
+    `unsure` are questions in a room that we left meanwhile: answered whole or not at all. Replies to what is
+    `beside` are judged by whoever calls.
     """
     found: list[str] = []
     with closing(sqlite3.connect(path)) as db:
@@ -82,7 +84,7 @@ def wrongs(
             found += _answer_wrong(server, db, bot, question, text)
         for question in unsure:
             found += _half_answered(server, bot, question)
-        known = [*expected, *unsure, None]
+        known = [*expected, *unsure, *beside, None]
         found += [f"words that nobody asked for: {e.text}" for e in server.shown() if e.reply_to not in known]
         found += [
             f"left over: {dict(row)}"

@@ -42,6 +42,9 @@ class Life:
     deaths: int = 0
     crossed: list[str] = field(default_factory=list)
     expected: dict[str, str | None] = field(default_factory=dict)
+    beside: set[str] = field(default_factory=set)
+    """Events of which the script itself judges the replies, in `wrong`."""
+    wrong: Callable[[], list[str]] = list
     server: FakeServer = field(init=False)
     process: Process = field(init=False)
 
@@ -56,9 +59,8 @@ class Life:
             self.path,
             bot=self.bot,
             die_at=die_at,
-            part_size=PART,
             options=Options(draft_after=0.5),
-            **self.kinds,
+            **({"part_size": PART} | self.kinds),
         )
         await self.process.start()
 
@@ -107,7 +109,10 @@ class Life:
         await self.idle()
         self.crossed += self.process.boundaries.crossed
         await self.process.stop()
-        return wrongs(self.server, self.path, self.bot, self.expected, self.deaths)
+        found = wrongs(
+            self.server, self.path, self.bot, self.expected, self.deaths, beside=frozenset(self.beside)
+        )
+        return [*found, *self.wrong()]
 
 
 Script = Callable[[Life], Awaitable[None]]

@@ -10,7 +10,7 @@ from bots.conversation import Keyed, Person, Place, PlaceKind, Revise, Role, Say
 from bridge.journal import Admission, Journal, Outcome, Settlement
 from bridge.journal.turns import MAX_DEATHS
 from bridge.platform import Batch, Event, EventKind, Gap, PlaceFacts
-from policies.decide import Code, Verdict
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

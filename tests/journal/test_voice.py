@@ -12,7 +12,7 @@ from bots.conversation import Attachment, Keyed, Person, Place, PlaceKind, Role,
 from bridge.journal import LONG, Admission, Journal, Outcome, Settlement
 from bridge.platform import Batch, Event, EventKind, PlaceFacts
 from models.transcript import Segment, Transcript, Word
-from policies.decide import Code, Verdict
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     import sqlite3

@@ -1,0 +1,332 @@
+"""What a room decides: the commands that show it, change it, and put it to the vote. Never asks a model.
+
+Promises that whoever may not change something is told so and what to do, that in a room which votes nothing
+is widened by a command, and that a proposal names beforehand what it would change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from bots import wording, wording_policy, wording_votes
+from bots.base import Opening, Reply, Wait
+from bots.commands import CommandName
+from bots.conversation import OpenPoll, PutState
+from bots.proposing import Mistake, change, proposal
+from policies.classes import Class
+from policies.decide import Deed, Request
+from policies.document import (
+    STATE_TYPE,
+    UNSET,
+    Unreadable,
+    effective,
+    inert,
+    limits_of,
+    read,
+    written,
+)
+from policies.grant import Grant, read_grant
+from policies.presets import NAMES, text, values
+from policies.proposal import Proposal
+from policies.screens import screen
+from policies.vote import Choice, Member, electorate, tally
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bots.base import Tools, Vote
+    from bots.commands import Command
+    from bots.conversation import Turn
+    from policies.room import RoomPolicy
+    from policies.vote import Ballot, Tally
+
+HOUR_MS: Final = 3_600_000
+CONFIRM_MS: Final = HOUR_MS
+MONTH_MS: Final = 30 * 24 * HOUR_MS
+HISTORY: Final = 10
+PRESET: Final = "preset"
+"""In the state of a turn that waits: the preset that was offered."""
+_YES: Final = re.compile(r"\W*(yes|y|ok|okay|ja|j|\U0001f44d)\W*", re.IGNORECASE)
+_QUESTION: Final = re.compile(r'["\u201c\u201d\u201e](.*)["\u201c\u201d]', re.DOTALL)
+_OPTION: Final = re.compile(r"\b(peer|class)=(\S+)")
+SPOKEN: Final = {
+    "yes": Choice.YES, "y": Choice.YES, "ja": Choice.YES, "j": Choice.YES,
+    "no": Choice.NO, "n": Choice.NO, "nee": Choice.NO,
+    "objection": Choice.OBJECTION, "object": Choice.OBJECTION, "oppose": Choice.OBJECTION,
+    "abstain": Choice.ABSTAIN, "bezwaar": Choice.OBJECTION, "onthouding": Choice.ABSTAIN,
+}  # fmt: skip
+NAMES_OF: Final = frozenset(
+    {
+        CommandName.POLICY,
+        CommandName.PROPOSE,
+        CommandName.VOTE,
+        CommandName.RECOUNT,
+        CommandName.BRAKE,
+        CommandName.PEERS,
+    }
+)
+"""The commands that are answered here."""
+
+
+async def reply(command: Command, turn: Turn, tools: Tools) -> Reply:
+    """The answer to one of `NAMES_OF`, with what it sets or opens."""
+    match command.name:
+        case CommandName.PROPOSE:
+            return await _propose(command.argument, turn, tools)
+        case CommandName.VOTE:
+            return await _vote(command.argument, turn, tools)
+        case CommandName.RECOUNT:
+            return await _recount(turn, tools)
+        case CommandName.PEERS:
+            return Reply(wording_policy.peers(turn.place.grants))
+        case CommandName.BRAKE:  # a control, but where it is no more than a word
+            return Reply(wording_votes.brake_usage())
+    return await _policy(command.argument, turn, tools)
+
+
+async def _policy(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: PLR0911 - a table
+    word, _, rest = argument.partition(" ")
+    match word.casefold():
+        case "":
+            return Reply(wording_policy.card(tools.ceiling, turn.place))
+        case "set":
+            found = change(rest)
+            return _wrong(found) if isinstance(found, Mistake) else await _set(Proposal(found), turn, tools)
+        case "preset":
+            return _offer(rest.casefold(), turn, tools)
+        case "why":
+            return await _why(rest, turn, tools)
+        case "rehearse":
+            return await _rehearse(rest, turn, tools)
+        case "history":
+            return Reply(wording_policy.history(await tools.documents(HISTORY)))
+        case "undo":
+            return await _undo(turn, tools)
+        case "setup":
+            return Reply(wording_policy.setup(_own_power(turn, tools), tools.policy_power))
+    return Reply(wording_policy.usage())
+
+
+def _wrong(found: Mistake) -> Reply:
+    return Reply(wording_policy.mistake(found), features={"mistake": found.code})
+
+
+def base_of(turn: Turn) -> RoomPolicy:
+    """What is in force here; where the document cannot be read, what holds where there is none."""
+    found = limits_of(turn.place.policy)
+    return UNSET if isinstance(found, Unreadable) else found
+
+
+def _own_power(turn: Turn, tools: Tools) -> int:
+    return next((one.power for one in tools.people if one.id == turn.place.account), 0)
+
+
+# -- set, preset, undo -----------------------------------------------------------------------------
+
+
+async def _set(wanted: Proposal, turn: Turn, tools: Tools) -> Reply:
+    new = wanted.policy(base_of(turn))
+    if isinstance(new, Unreadable):
+        return _wrong(Mistake("bad_value", new.where, new.problem))
+    return await _put(new, turn, tools)
+
+
+async def _put(new: RoomPolicy, turn: Turn, tools: Tools) -> Reply:
+    """Set `new`, if this person may, and as far as no vote is needed for it."""
+    if not tools.takes_votes:
+        return Reply(wording_votes.no_votes_here())
+    verdict = await tools.may(Request(Deed.SET_POLICY, turn.asker.id, policy_power=tools.policy_power))
+    if not verdict.allowed:
+        return Reply(wording.refusal(verdict))
+    base = base_of(turn)
+    fields = inert(new, effective(base, new, voted=False))
+    if fields:
+        return Reply(wording_policy.needs_vote(fields))
+    content = written(new, turn.asker.id)
+    if not isinstance(limits_of(turn.place.policy), Unreadable) and new == base:
+        return Reply(wording_policy.same())
+    own = _own_power(turn, tools)
+    if own < tools.policy_power:
+        return Reply(wording_policy.cannot_write(own, tools.policy_power, content))
+    told = json.dumps({"was": written(base), "now": content})
+    after = replace(turn.place, policy=None, written=None)
+    words = wording_policy.changed(turn.asker.shown, told, tools.ceiling, after)
+    return Reply(words, state=(PutState(STATE_TYPE, "", content),))
+
+
+def _offer(name: str, turn: Turn, tools: Tools) -> Reply:
+    if name not in NAMES:
+        return Reply(wording_policy.no_preset(NAMES))
+    new = preset(name)
+    lines = wording_policy.would_change(tools.ceiling, base_of(turn), new)
+    words = wording_policy.preset_offer(name, _first_words(text(name)), lines)
+    wait = Wait(tools.now + CONFIRM_MS, {PRESET: name}) if lines else None
+    return Reply(words, wait=wait)
+
+
+def preset(name: str) -> RoomPolicy:
+    """The starting values `name`."""
+    found = read(json.dumps({"v": 1, **values(name)}))
+    return UNSET if isinstance(found, Unreadable) else found
+
+
+def _first_words(page: str) -> str:
+    """The first paragraph of a preset's page."""
+    lines: list[str] = []
+    for line in page.splitlines():
+        if not line.startswith("#") or (lines and not line.strip("# ")):
+            break
+        lines.append(line.strip("# "))
+    return " ".join(lines)
+
+
+async def confirmed(turn: Turn, tools: Tools) -> Reply:
+    """The answer to what we offered."""
+    name = turn.waited.get(PRESET)
+    if not isinstance(name, str) or name not in NAMES or not _YES.fullmatch(turn.message.text.strip()):
+        return Reply(wording_policy.not_done())
+    return await _put(preset(name), turn, tools)
+
+
+async def _undo(turn: Turn, tools: Tools) -> Reply:
+    """Back to the policy before the one that stands."""
+    stood = [one for peer, one in await tools.documents(100) if not peer]
+    now = stood[0].text if stood else None
+    before = next(
+        (one for one in stood[1:] if one.text != now and not isinstance(read(one.text), Unreadable)), None
+    )
+    if now is None:
+        return Reply(wording_policy.same())
+    new = UNSET if before is None else read(before.text)
+    return await _put(UNSET if isinstance(new, Unreadable) else new, turn, tools)
+
+
+# -- why, rehearse ---------------------------------------------------------------------------------
+
+
+async def _why(argument: str, turn: Turn, tools: Tools) -> Reply:
+    """A dry run: what would be decided about a question."""
+    options = dict(_OPTION.findall(argument))
+    quoted = _QUESTION.search(argument)
+    question = quoted[1] if quoted else _OPTION.sub("", argument).strip()
+    peer = options.get("peer", "").removeprefix("@")
+    cls = next((one for one in Class if one == options.get("class", Class.GENERAL)), None)
+    grant = next((read_grant(one.text, name) for name, one in turn.place.grants if name == peer), None)
+    verdict = await tools.may(
+        Request(
+            Deed.ASK_PEER if peer else Deed.ANSWER,
+            turn.asker.id,
+            policy_power=tools.policy_power,
+            peer=peer,
+            peer_key=grant.app_ed25519 if isinstance(grant, Grant) else "",
+            cls=cls,
+            screened=screen(question),
+        )
+    )
+    return Reply(wording_policy.dry_run(verdict.allowed, wording.refusal(verdict), verdict.rule))
+
+
+async def _rehearse(argument: str, turn: Turn, tools: Tools) -> Reply:
+    """Last month's questions against a proposed policy: counted, by their features, never by their words."""
+    found = proposal(argument)
+    if isinstance(found, Mistake):
+        return _wrong(found)
+    policy = found.policy(base_of(turn))
+    if isinstance(policy, Unreadable):
+        return _wrong(Mistake("bad_value", policy.where, policy.problem))
+    asked = await tools.asked(tools.now - MONTH_MS)
+    return Reply(wording_policy.rehearsed(*rehearse(tools.ceiling.meet(policy), asked)))
+
+
+def rehearse(policy: RoomPolicy, asked: Sequence[Mapping[str, object]]) -> tuple[int, int, int]:
+    """How many questions there were (by their features), how many would leave, how many of those had names.
+
+    Each counts as general, raised by what its words suggested.
+    """
+    left = [
+        one
+        for one in asked
+        if policy.ask_peers and {Class.GENERAL, *_classes(one.get("screened"))} <= policy.classes_out
+    ]
+    return len(asked), len(left), sum(1 for one in left if one.get("names"))
+
+
+def _classes(told: object) -> list[Class]:
+    return [one for one in Class if one in str(told or "").split(",")]
+
+
+# -- votes -----------------------------------------------------------------------------------------
+
+
+async def _propose(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: PLR0911 - one no each
+    if not tools.takes_votes:
+        return Reply(wording_votes.no_votes_here())
+    found = proposal(argument)
+    if isinstance(found, Mistake):
+        return _wrong(found)
+    base = base_of(turn)
+    new = found.policy(base)
+    if isinstance(new, Unreadable):
+        return _wrong(Mistake("bad_value", new.where, new.problem))
+    if not found.peer and new == base:
+        return Reply(wording_policy.same())
+    before = wording_policy.would_change(tools.ceiling, base, new)
+    if not before and not found.peer and new.mode is base.mode:
+        return Reply(wording_votes.not_allowed_by_operator())
+    if any(one.is_open and one.proposal.matter == found.matter for one in await tools.votes()):
+        return Reply(wording_votes.already_open())
+    return _open(found, base, before, turn, tools)
+
+
+def _open(found: Proposal, base: RoomPolicy, before: str, turn: Turn, tools: Tools) -> Reply:
+    own = turn.place.account
+    members = [Member(one.id, one.since, one.is_bot or one.id == own) for one in tools.people]
+    voters = electorate(members, opened_at=tools.now, min_age_ms=base.min_member_hours * HOUR_MS)
+    if not voters:
+        return Reply(wording_votes.nobody_may_vote(base.min_member_hours))
+    due = tools.now + base.voting_hours * HOUR_MS
+    rule = found.rule(base, len(voters))
+    words = wording_votes.ballot(found, rule, len(voters), due, before, base.trial_days)
+    poll = OpenPoll(words, wording_votes.answers())
+    opening = Opening(found, rule, tuple(sorted(voters)), due, poll)
+    return Reply(wording_votes.opened(len(voters), voters, due), vote=opening)
+
+
+async def _vote(argument: str, turn: Turn, tools: Tools) -> Reply:
+    # Nowhere but in the thread does a server list it among the votes.
+    votes = await tools.votes(100) if turn.message.thread is not None else ()
+    vote = next((one for one in votes if one.poll == turn.message.thread), None)
+    if vote is None:
+        return Reply(wording_votes.no_vote_here())
+    if not vote.is_open and turn.message.sent_at > (vote.closed_at or 0):
+        return Reply(wording_votes.vote_is_over())
+    if turn.asker.id not in vote.voters:
+        return Reply(wording_votes.not_a_voter())
+    return Reply(wording_votes.vote_noted(spoken(argument)), notice=True)
+
+
+def spoken(argument: str) -> Choice | None:
+    """What was voted in words; None: nothing that is a choice."""
+    word = re.match(r"\w+", argument.strip())
+    return None if word is None else SPOKEN.get(word[0].casefold())
+
+
+async def _of_thread(turn: Turn, tools: Tools) -> Vote | None:
+    pointed = {turn.message.thread, turn.message.reply_to} - {None}
+    return next((one for one in await tools.votes(100) if one.poll in pointed), None)
+
+
+async def _recount(turn: Turn, tools: Tools) -> Reply:
+    vote = await _of_thread(turn, tools) or next(iter(await tools.votes(1)), None)
+    if vote is None or vote.poll is None:
+        return Reply(wording_votes.nothing_to_recount())
+    ballots = await tools.ballots(vote)
+    return Reply(wording_votes.recounted(vote, count(vote, ballots)))
+
+
+def count(vote: Vote, ballots: tuple[Ballot, ...]) -> Tally:
+    """The tally of a vote. An answer names its ballot, so none is older, whatever a server's clock says."""
+    return tally(ballots, vote.voters, opened_at=0, closes_at=vote.due)

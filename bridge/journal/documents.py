@@ -1,0 +1,136 @@
+"""The documents of a place: what stands there, what of it is in force, and how it came to be.
+
+A document that widens what a voting place allows is in force only as far as it narrows, until a vote of this
+journal says all of it (`policies.document.effective`); so is a grant. What was in force is measured
+against, not what stood: a document that nobody could read, or that was redacted, changes no `base`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bridge.journal import votes
+from policies.document import UNSET, PolicyDocument, Standing, Unreadable, effective, parsed, read, written
+from policies.grant import Grant, read_grant
+from policies.room import Mode, RoomPolicy
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from bots.conversation import Place
+
+
+def take(db: sqlite3.Connection, account: str, place: Place) -> tuple[str | None, str | None, str]:
+    """What is in force once the documents of `place` stand there: the columns `held`, `base`, `grants`."""
+    row = db.execute("SELECT * FROM places WHERE account = ? AND id = ?", [account, place.id]).fetchone()
+    base_text = None if row is None else row["base"]
+    base = _policy(base_text)
+    known = {} if row is None else {peer: Standing(**one) for peer, one in json.loads(row["grants"])}
+    held = place.policy
+    if place.policy is not None:
+        before = None if row is None else row["policy"]
+        if before is None or json.loads(before)["text"] != place.policy.text:
+            _note(db, account, place.id, "", place.policy)
+        found = parsed(place.policy.text)
+        if isinstance(found, PolicyDocument):
+            voted = _voted(db, account, place.id, found.decided_by, policy=found.policy())
+            limits = effective(None if row is None else base, found.policy(), voted=voted)
+            base, base_text = limits, written(limits)
+            held = Standing(written(limits, found.decided_by), place.policy.set_by, place.policy.set_at)
+    grants = _grants(db, account, place, known, base)
+    return (
+        None if held is None else json.dumps(asdict(held)),
+        base_text,
+        json.dumps([[peer, asdict(one)] for peer, one in sorted(grants.items())]),
+    )
+
+
+def _policy(text: str | None) -> RoomPolicy:
+    found = UNSET if text is None else read(text)
+    return UNSET if isinstance(found, Unreadable) else found
+
+
+def _grants(
+    db: sqlite3.Connection, account: str, place: Place, known: Mapping[str, Standing], base: RoomPolicy
+) -> dict[str, Standing]:
+    """The grants in force: those of an admin's room, of a vote, and whatever narrows one of them."""
+    held: dict[str, Standing] = {}
+    for peer, standing in place.grants:
+        before = known.get(peer)
+        if before != standing:
+            _note(db, account, place.id, peer, standing)
+        if votes.is_stopped(db, account, place.id, peer, standing.text):
+            continue
+        grant = read_grant(standing.text, peer)
+        if isinstance(grant, Unreadable):
+            held[peer] = standing  # it denies
+        elif (
+            base.mode is Mode.ADMIN
+            or _is_known(grant, before, peer)
+            or _voted(db, account, place.id, grant.decided_by, grant=grant)
+        ):
+            held[peer] = standing
+        elif before is not None:
+            held[peer] = before
+    return held
+
+
+def _is_known(grant: Grant, before: Standing | None, peer: str) -> bool:
+    """Whether `grant` allows nothing that was not allowed `before`."""
+    if before is None:
+        return False
+    old = read_grant(before.text, peer)
+    return isinstance(old, Grant) and grant.is_within(old)
+
+
+def _voted(
+    db: sqlite3.Connection,
+    account: str,
+    place: str,
+    poll: str,
+    *,
+    policy: RoomPolicy | None = None,
+    grant: Grant | None = None,
+) -> bool:
+    """Whether the vote `poll` (its event) has passed here with just this result, and still counts."""
+    row = db.execute(
+        "SELECT v.* FROM votes v JOIN actions a ON a.key = v.poll_key "
+        "WHERE v.account = ? AND v.place = ? AND a.remote_id = ? AND v.state = 'passed'",
+        [account, place, poll],
+    ).fetchone()
+    if row is None:
+        return False
+    if policy is not None:
+        return row["policy_text"] is not None and read(row["policy_text"]) == policy
+    return (
+        row["grant_text"] is not None
+        and grant is not None
+        and read_grant(row["grant_text"], grant.peer) == grant
+    )
+
+
+def _note(db: sqlite3.Connection, account: str, place: str, peer: str, standing: Standing) -> None:
+    """Keep a document, for the history and `!policy undo`; the room's state tells it to everybody anyway."""
+    latest = db.execute(
+        "SELECT text, set_at FROM documents WHERE account = ? AND place = ? AND peer = ? "
+        "ORDER BY seq DESC LIMIT 1",
+        [account, place, peer],
+    ).fetchone()
+    if latest is not None and (latest["text"], latest["set_at"]) == (standing.text, standing.set_at):
+        return
+    db.execute(
+        "INSERT INTO documents (account, place, peer, text, set_by, set_at) VALUES (?, ?, ?, ?, ?, ?)",
+        [account, place, peer, standing.text, standing.set_by, standing.set_at],
+    )
+
+
+def history(db: sqlite3.Connection, account: str, place: str, limit: int) -> tuple[tuple[str, Standing], ...]:
+    """The documents that stood in a place, newest first: (peer, `""` for the policy; document)."""
+    rows = db.execute(
+        "SELECT * FROM documents WHERE account = ? AND place = ? ORDER BY seq DESC LIMIT ?",
+        [account, place, limit],
+    ).fetchall()
+    return tuple((row["peer"], Standing(row["text"], row["set_by"], row["set_at"])) for row in rows)

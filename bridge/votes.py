@@ -1,0 +1,282 @@
+"""Counts votes, ends them, reminds of what lapses. One per account; time and ballots ring it.
+
+    a ballot arrives --T1--> control --> read all ballots from the room --> tally --> judge
+    a vote is due ---------------------^                                                |
+                                         open: wait | extended, passed, failed: one transaction
+
+The truth of a vote is in the room: what arrives here only says "look". So votes of a downtime count, and
+a count is the same however often it is made. Promises that a vote ends once, with its result said, its poll
+closed and its documents set from the same transaction, and that a room which cannot be read is asked again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from bots import governance, wording, wording_votes
+from bots.commands import parse
+from bots.conversation import ClosePoll, Keyed, PutState, Role, Say
+from bots.language import speaking
+from bridge.journal.votes import Braking, Closing
+from bridge.platform import Broken, Misconfigured, Refused, Retryable
+from bridge.schedule import Doorbell
+from policies.decide import MODERATOR_POWER, Deed, Request, decide
+from policies.document import STATE_TYPE, UNSET, Unreadable, held, limits_of, read, written
+from policies.grant import GRANT_TYPE, Grant, Status, read_grant
+from policies.vote import Reason, State, Tally, brake, judge
+
+if TYPE_CHECKING:
+    from bots.base import Vote
+    from bridge.delivery import Delivery
+    from bridge.journal import Control
+    from bridge.platform import PlaceFacts, Platform
+    from bridge.tools import House
+    from policies.room import RoomPolicy
+    from policies.vote import Judgement
+
+log = structlog.get_logger(__name__)
+
+AGAIN_MS: Final = 30_000
+"""After a room could not be read."""
+REMIND_MS: Final = 14 * 86_400_000
+"""How long before the end of what is agreed with a peer the room is reminded; at most its last quarter."""
+UNSENT_MS: Final = 600_000
+"""A ballot that never reached its room by so long after its end is not waited for."""
+
+
+class Votes:
+    """The votes of one account."""
+
+    def __init__(self, house: House, platform: Platform, delivery: Delivery, *, own_name: str) -> None:
+        self._house = house
+        self._journal = house.journal
+        self._clock = house.clock
+        self._platform = platform
+        self._delivery = delivery
+        self._own_name = own_name
+        self._bell = Doorbell(house.clock)
+
+    def ring(self) -> None:
+        """Somebody voted, or a vote was opened."""
+        self._bell.ring()
+
+    async def watch(self) -> None:
+        """Count and end votes for ever."""
+        while True:
+            try:
+                until = await self.look()
+            except sqlite3.Error as error:
+                log.error("votes_unreadable", error=str(error), remedy="free space on the disk")
+                until = self._clock.now() + AGAIN_MS
+            await self._bell.wait(until)
+
+    async def look(self) -> int | None:
+        """Count what has to be counted now; when to look again (ms), None: when somebody votes."""
+        account = self._platform.account
+        again: list[int] = []
+        votes, seen = await self._journal.votes_to_count(account, self._clock.now())
+        for vote in votes:
+            try:
+                await self._count(vote, seen)
+            except (Retryable, Misconfigured) as error:
+                log.warning("vote_not_counted", vote=vote.id, place=vote.place, error=str(error))
+                again.append(self._clock.now() + AGAIN_MS)
+            except (Refused, Broken) as error:
+                log.error("vote_lost", vote=vote.id, place=vote.place, error=str(error))
+                await self._end(vote, _nothing(vote), State.FAILED, Reason.TOO_FEW_YES, seen)
+        again += await self._remind()
+        due = await self._journal.next_vote(account)
+        if due is not None and due > self._clock.now():
+            again.append(due)
+        return min(again, default=None)
+
+    async def _count(self, vote: Vote, seen: int) -> None:
+        now = self._clock.now()
+        if vote.poll is None:
+            if now > vote.due + UNSENT_MS:
+                await self._end(vote, _nothing(vote), State.FAILED, "unsent", seen)
+                return
+            raise Retryable("the ballot is not in the room yet")
+        count = governance.count(vote, await self._platform.ballots(vote.place, vote.poll))
+        judgement = judge(vote.rule, count, now=now, due=vote.due, extended=vote.extended)
+        if judgement.state in (State.PASSED, State.FAILED):
+            await self._end(vote, count, judgement.state, judgement.reason, seen)
+        elif judgement.state is State.EXTENDED and not vote.extended:
+            await self._extend(vote, count, judgement, seen)
+        else:
+            await self._journal.counted(self._platform.account, vote, seen, now)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def _extend(self, vote: Vote, count: Tally, judgement: Judgement, seen: int) -> None:
+        with speaking(await self._language(vote.place)):
+            words = wording_votes.extended(judgement.due)
+        closing = Closing(str(State.EXTENDED), str(judgement.reason), _told(count), judgement.due)
+        said = Keyed(Say(words, thread=vote.poll, notice=True), Role.ANSWER)
+        await self._close(vote, closing, (said,), seen)
+
+    async def _end(self, vote: Vote, count: Tally, state: State, reason: str, seen: int) -> None:
+        facts = await self._journal.place(self._platform.account, vote.place)
+        wish = limits_of(None if facts is None else facts.place.policy)
+        base = UNSET if isinstance(wish, Unreadable) else wish
+        policy: str | None = None
+        grant: Grant | None = None
+        if state is State.PASSED:
+            new = vote.proposal.policy(base)
+            if isinstance(new, Unreadable):
+                state, reason = State.FAILED, "invalid"
+            else:
+                policy = written(new, vote.poll or "")
+                grant = self._grant(vote, base, facts)
+        with speaking(await self._language(vote.place)):
+            words = wording_votes.result(vote, state, reason, count)
+            sets = self._sets(policy, grant, base)
+            if sets and not self._may_write(facts):
+                needed = 0 if facts is None else facts.policy_power
+                contents = "\n".join(f"{one.type} {one.state_key}\n{one.content}" for one in sets)
+                words, sets = f"{words}\n\n{wording_votes.set_by_hand(needed, contents)}", ()
+        actions = [
+            Keyed(ClosePoll(vote.poll_key, words.partition("\n")[0]), Role.BALLOT, 1),
+            Keyed(Say(words, reply_to=vote.poll), Role.ANSWER),
+            *(Keyed(one, Role.STATE, index) for index, one in enumerate(sets)),
+        ]
+        if facts is None or not facts.joined:
+            actions = []
+        text = None if grant is None else grant.model_dump_json()
+        closing = Closing(str(state), reason, _told(count), vote.due, policy, text)
+        await self._close(vote, closing, tuple(actions), seen)
+
+    def _grant(self, vote: Vote, base: RoomPolicy, facts: PlaceFacts | None) -> Grant | None:
+        known = () if facts is None else facts.place.grants
+        now = self._clock.now()
+        renews = any(
+            peer == vote.proposal.peer
+            and isinstance(one := read_grant(standing.text, peer), Grant)
+            and one.status in (Status.TRIAL, Status.ACTIVE)
+            and now < one.until
+            for peer, standing in known
+        )
+        return vote.proposal.grant(base, now, vote.poll or "", renews=renews)
+
+    def _sets(self, policy: str | None, grant: Grant | None, base: RoomPolicy) -> tuple[PutState, ...]:
+        """What the room's state becomes. The policy comes first: a grant alone allows nothing."""
+        sets = []
+        if policy is not None and read(policy) != base:
+            sets.append(PutState(STATE_TYPE, "", policy))
+        if grant is not None:
+            sets.append(PutState(GRANT_TYPE, grant.peer, grant.model_dump_json()))
+        return tuple(sets)
+
+    def _may_write(self, facts: PlaceFacts | None) -> bool:
+        return facts is not None and self._own_power(facts) >= facts.policy_power
+
+    def _own_power(self, facts: PlaceFacts) -> int:
+        return next((one.power for one in facts.members if one.id == self._platform.account), 0)
+
+    async def _close(self, vote: Vote, closing: Closing, actions: tuple[Keyed, ...], seen: int) -> None:
+        account, now = self._platform.account, self._clock.now()
+        device = self._platform.device
+        if await self._journal.close_vote(account, vote, closing, actions, seen, device, now):
+            log.info(
+                "vote", vote=vote.id, place=vote.place, matter=vote.proposal.matter, state=closing.state,
+                reason=closing.reason, **{name: n for name, n in closing.tally.items() if isinstance(n, int)},
+            )  # fmt: skip
+            self._delivery.ring()
+
+    async def _language(self, place: str) -> str:
+        facts = await self._journal.place(self._platform.account, place)
+        policy = held(self._house.policy, None if facts is None else facts.place.policy)
+        return policy.language or self._house.language
+
+    # -- the brake ---------------------------------------------------------------------------------
+
+    async def brake(self, control: Control) -> None:
+        """A member wants what is agreed with a peer to stop, at once."""
+        now = self._clock.now()
+        asker = control.message.sender
+        command = parse(control.message.text, own_id=self._platform.account, own_name=self._own_name)
+        argument = "" if command is None else command.argument
+        peer = argument.partition(" ")[0].removeprefix("@").casefold()
+        counters = await self._journal.counters(self._platform.account, control.place.id, asker.id, now)
+        request = Request(
+            Deed.BRAKE, asker.id, asker_is_bot=asker.is_bot, power=asker.power, recent=counters.recent
+        )
+        verdict = decide(self._house.policy, {}, request, now, room=control.place.policy)
+        people = {
+            one.id for one in control.facts.members if not one.is_bot and one.id != self._platform.account
+        }
+        needed = brake(len(people))
+        suspended = self._suspended(control, peer)
+
+        def settle(pullers: frozenset[str]) -> Braking:
+            have = len(pullers & people)
+            stops = bool(pullers) and (asker.power >= MODERATOR_POWER or have >= needed)
+            if not verdict.allowed:
+                words = wording.refusal(verdict)
+            elif not pullers:
+                words = wording_votes.nothing_to_brake()
+            else:
+                words = wording_votes.braked(peer) if stops else wording_votes.braking(peer, have, needed)
+            said = Keyed(Say(words, control.message.id, control.message.thread), Role.ANSWER)
+            sets = [Keyed(suspended, Role.STATE)] if stops and suspended is not None else []
+            return Braking(stops, (said, *sets))
+
+        with speaking(await self._language(control.place.id)):
+            done = await self._journal.handle_brake(
+                control, peer, verdict, settle, self._platform.device, now
+            )
+        log.info("brake", place=control.place.id, stops=done.stops, code=str(verdict.code))
+        self._delivery.ring()
+        self._bell.ring()
+
+    def _suspended(self, control: Control, peer: str) -> PutState | None:
+        """The grant as it will stand once it is stopped, where there is one and we may write it."""
+        standing = dict(control.place.grants).get(peer)
+        found = None if standing is None else read_grant(standing.text, peer)
+        if not isinstance(found, Grant) or not self._may_write(control.facts):
+            return None
+        content = found.model_copy(update={"status": Status.SUSPENDED}).model_dump_json()
+        return PutState(GRANT_TYPE, peer, content)
+
+    # -- reminders ---------------------------------------------------------------------------------
+
+    async def _remind(self) -> list[int]:
+        """Say what lapses soon, once each; when to look again."""
+        account, now = self._platform.account, self._clock.now()
+        again = []
+        for place, peer, text in await self._journal.grants(account):
+            grant = read_grant(text, peer)
+            if not isinstance(grant, Grant) or grant.status not in (Status.TRIAL, Status.ACTIVE):
+                continue
+            at = grant.until - min(REMIND_MS, (grant.until - grant.not_before) // 4)
+            if now < at:
+                again.append(at)
+            elif now < grant.until:
+                with speaking(await self._language(place)):
+                    words = wording_votes.ends_soon(
+                        peer, grant.direction, grant.until, grant.status is Status.TRIAL
+                    )
+                said = Keyed(Say(words), Role.ANSWER)
+                device = self._platform.device
+                if await self._journal.remind(account, place, peer, grant.until, said, device, now):
+                    self._delivery.ring()
+        return again
+
+
+def _told(count: Tally) -> dict[str, object]:
+    """A tally for the journal: how many, and the hash; never who voted what."""
+    return {
+        "members": count.members,
+        "yes": count.yes,
+        "no": count.no,
+        "objections": count.objections,
+        "abstained": count.abstained,
+        "sha256": count.sha256,
+    }
+
+
+def _nothing(vote: Vote) -> Tally:
+    return governance.count(vote, ())

@@ -1,0 +1,470 @@
+"""Votes from a proposal to what is in force: who counts, when it ends, who can stop it, and who cannot."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bots.conversation import Person, PlaceKind
+from bridge.platform import Retryable
+from policies.document import STATE_TYPE, limits_of
+from policies.grant import GRANT_TYPE, Grant, Status, read_grant
+from policies.room import LOOSEST, RoomPolicy, Voice
+from policies.vote import EXTENSION_MS, Choice, electorate_hash
+from tests.fakes.server import ADA, BEN, MOD, OWN, ROOM, FakeServer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.fakes.process import Process
+
+    Start = Callable[..., Awaitable[Process]]
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+CITY = "bot:city.example"
+KEY = "A" * 43
+HEARTH = Person(OWN, "Hearth", power=100)
+EVE = Person("@eve:home", "Eve")
+BOT = Person("@other-bot:home", "Bot", is_bot=True)
+ASK = f"!propose ask @{CITY} classes=local-knowledge until=3 months key={KEY}"
+
+
+@pytest.fixture
+async def family(server: FakeServer) -> FakeServer:
+    """Ada, Ben and a moderator, who decide by consent, within a day."""
+    server.room(ROOM, PlaceKind.GROUP, ADA, BEN, MOD, HEARTH, BOT)
+    rule(server, mode="consent", voting_hours=24)
+    return server
+
+
+def rule(server: FakeServer, by: Person = MOD, **fields: Any) -> str:
+    return server.put_state(STATE_TYPE, json.dumps({"v": 1, **fields}), by=by)
+
+
+async def policy(process: Process) -> RoomPolicy:
+    """What is in force."""
+    facts = await process.journal.place(OWN, ROOM)
+    assert facts is not None
+    found = limits_of(facts.place.policy)
+    assert isinstance(found, RoomPolicy)
+    return found
+
+
+async def grants(process: Process) -> dict[str, Any]:
+    facts = await process.journal.place(OWN, ROOM)
+    assert facts is not None
+    return {peer: read_grant(one.text, peer) for peer, one in facts.place.grants}
+
+
+async def propose(process: Process, words: str = "!propose voice off", by: Person = ADA) -> str:
+    """Propose, and wait for the poll: its event."""
+    known = set(process.server.polls)
+    process.server.say(words, by=by)
+    await process.idle()
+    (poll,) = set(process.server.polls) - known
+    return poll
+
+
+def said(server: FakeServer) -> str:
+    return "\n\n".join(server.texts())
+
+
+async def test_what_all_want_holds_at_once(family: FakeServer, start: Start) -> None:
+    """The ballot shows what would change; when nobody is left to change it, the room is told and it holds."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    ballot = family.polls[poll]
+    assert "`voice` = `off`" in ballot.text
+    assert "What I listen to: nothing (now: every voice message" in ballot.text
+    assert "at least 3 yes of 3" in ballot.text
+    assert list(ballot.answers) == [str(one) for one in Choice]
+    assert electorate_hash([ADA.id, BEN.id, MOD.id])[:16] in said(family)
+    family.vote(poll, by=ADA)
+    family.vote(poll, by=BEN)
+    await process.idle()
+    assert (await policy(process)).voice is Voice.ALL
+    family.vote(poll, by=MOD)
+    await process.idle()
+    assert (await policy(process)).voice is Voice.OFF
+    assert family.polls[poll].result is not None
+    assert "Passed: enough said yes." in said(family)
+    assert "3 yes, 0 no, 0 with an objection, 0 abstained, 0 said nothing." in said(family)
+
+
+async def test_the_last_vote_of_each_counts_and_of_nobody_else(family: FakeServer, start: Start) -> None:
+    """Changed, taken back, redacted; outsiders, late joiners, bots and nonsense change nothing."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+
+    async def vote(choice: Choice | None, by: Person) -> str:
+        await process.clock.sleep(1)
+        return family.vote(poll, choice, by=by)
+
+    no = await vote(Choice.NO, ADA)
+    await vote(Choice.YES, ADA)
+    family.redact(await vote(Choice.NO, ADA))  # the yes before it counts again
+    await vote(Choice.NO, BEN)
+    await vote(None, BEN)  # taken back
+    family.redact(no)
+    for stranger in (EVE, BOT):
+        family.vote(poll, by=stranger)
+    family.say("!vote perhaps", by=MOD, thread=poll, mention=False)
+    await process.idle()
+    family.say("!recount", by=ADA)
+    await process.idle()
+    assert "1 yes, 0 no, 0 with an objection, 0 abstained, 2 said nothing." in said(family)
+    await process.clock.sleep(25 * 3600)
+    await process.idle()
+    assert "Not passed: too few said yes." in said(family)
+    assert (await policy(process)).voice is Voice.ALL
+
+
+async def test_words_are_as_good_as_a_poll(family: FakeServer, start: Start) -> None:
+    """`!vote yes` in the thread, for clients without polls: noted, and counted once."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    for person in (ADA, BEN, MOD):
+        family.say("!vote yes", by=person, thread=poll, mention=False)
+    family.say("!vote yes", by=EVE, thread=poll, mention=False)
+    await process.idle()
+    assert said(family).count("Noted: Yes.") == 3
+    assert "you were not a member" in said(family)
+    assert (await policy(process)).voice is Voice.OFF
+    family.say("!vote no", by=ADA, thread=poll, mention=False)
+    family.say("!vote no", by=ADA)
+    await process.idle()
+    assert "This vote is over." in said(family)
+    assert "Please write that in the thread" in said(family)
+
+
+async def test_votes_of_a_downtime_count_once(family: FakeServer, start: Start) -> None:
+    """Nobody was there when they came; the count is made from the room, before and after its end."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    family.vote(poll, by=ADA)
+    await process.idle()
+    await process.stop()
+    family.vote(poll, by=BEN)
+    family.vote(poll, by=MOD)
+    await process.clock.sleep(30 * 3600)
+    family.vote(poll, Choice.NO, by=BEN)  # too late
+    again = await start(policy=LOOSEST)
+    await again.idle()
+    assert "3 yes, 0 no" in said(family)
+    assert said(family).count("Passed") == 1
+    assert (await policy(again)).voice is Voice.OFF
+    await again.stop()
+    third = await start(policy=LOOSEST)
+    await third.idle()
+    assert said(family).count("Passed") == 1
+
+
+async def test_an_objection_gives_a_week_more_once(family: FakeServer, start: Start) -> None:
+    """It goes on, everybody is told, and whoever objected can be convinced; otherwise it fails."""
+    family.room(ROOM, PlaceKind.GROUP, ADA, BEN, MOD, EVE, HEARTH)
+    rule(family, mode="consent", voting_hours=24, voice="named")
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    family.vote(poll, Choice.OBJECTION, by=EVE)
+    await process.idle()
+    await process.clock.sleep(25 * 3600)
+    await process.idle()
+    assert "There is an objection, so the vote goes on" in said(family)
+    assert family.polls[poll].result is None
+    await process.clock.sleep(EXTENSION_MS / 1000)
+    await process.idle()
+    assert "Not passed: an objection stands." in said(family)
+    second = await propose(process)
+    for person in (ADA, BEN, MOD):
+        family.vote(second, by=person)
+    family.vote(second, Choice.OBJECTION, by=EVE)
+    await process.clock.sleep(25 * 3600)
+    await process.idle()
+    family.vote(second, Choice.ABSTAIN, by=EVE)
+    await process.idle()
+    assert "Passed: enough said yes." in said(family)
+
+
+async def test_an_admin_alone_widens_nothing(family: FakeServer, start: Start) -> None:
+    """What narrows holds at once; what widens waits for a vote, and the room is told. So do commands."""
+    process = await start(policy=LOOSEST)
+    rule(family, mode="consent", voting_hours=24, voice="asked")
+    await process.idle()
+    assert (await policy(process)).voice is Voice.ASKED
+    rule(family, mode="admin", voice="all", ask_peers=[CITY], classes_out=["general"], per_person_day=3)
+    await process.idle()
+    now = await policy(process)
+    assert (now.voice, now.ask_peers, now.per_person_day, str(now.mode)) == (
+        Voice.ASKED, frozenset(), 3, "consent",
+    )  # fmt: skip
+    assert "has no effect: this room decides that by vote" in said(family)
+    family.say("!policy", by=BEN)
+    family.say("!policy set voice all", by=MOD)
+    family.say("!policy set voice off", by=ADA)
+    await process.idle()
+    assert said(family).count("has no effect") == 2
+    assert "This would allow more (`voice`)" in said(family)
+    assert "This takes the power level 50 in this room, and yours is 0." in said(family)
+    family.put_state(GRANT_TYPE, _grant(), state_key=CITY)
+    await process.idle()
+    assert await grants(process) == {}
+    assert f"wrote a permission for `{CITY}`. It has no effect" in said(family)
+
+
+def _grant(**changes: Any) -> str:
+    document = {
+        "v": 1, "peer": CITY, "app_ed25519": KEY, "direction": "ask", "classes": ["local-knowledge"],
+        "not_before": 0, "until": 90 * DAY, "status": "active",
+    }  # fmt: skip
+    return json.dumps(document | changes)
+
+
+async def test_a_vote_cannot_be_borrowed(family: FakeServer, start: Start) -> None:
+    """A document that cites a passed vote, but says more than it decided, is no more than any other."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, "!propose voice off")
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.idle()
+    rule(family, mode="consent", voting_hours=24, voice="all", decided_by=poll)
+    await process.idle()
+    assert (await policy(process)).voice is Voice.OFF
+    rule(family, mode="consent", voting_hours=24, voice="off", ask_peers=[CITY], decided_by=poll)
+    await process.idle()
+    assert (await policy(process)).ask_peers == frozenset()
+
+
+async def test_a_peer_is_on_trial_renewed_and_lapses(family: FakeServer, start: Start) -> None:
+    """Allowed for thirty days, the room is reminded, votes again for the whole term."""
+    process = await start(policy=LOOSEST)
+
+    async def agree() -> None:
+        poll = await propose(process, ASK)
+        for person in (ADA, BEN, MOD):
+            family.vote(poll, by=person)
+        await process.idle()
+
+    await agree()
+    now = await policy(process)
+    assert now.ask_peers == frozenset({CITY})
+    grant = (await grants(process))[CITY]
+    assert isinstance(grant, Grant)
+    assert (grant.status, grant.until - grant.not_before, grant.app_ed25519) == (Status.TRIAL, 30 * DAY, KEY)
+    assert "The trial with" not in said(family)
+    await process.clock.sleep(25 * 24 * 3600)
+    await process.idle()
+    await process.clock.sleep(24 * 3600)
+    assert said(family).count("The trial with") == 1
+    await agree()
+    grant = (await grants(process))[CITY]
+    assert (grant.status, grant.until - grant.not_before) == (Status.ACTIVE, 90 * DAY)
+    family.say("!peers", by=BEN)
+    await process.idle()
+    assert f"- `{CITY}`: we may ask them, about local knowledge, until" in said(family)
+
+
+async def test_the_brake_needs_a_moderator_or_two(family: FakeServer, start: Start) -> None:
+    """It holds at once, and again after the next sync; no old vote brings it back."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, ASK)
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.idle()
+    family.say("!brake @bot:club.example", by=ADA)
+    family.say(f"!brake @{CITY}", by=ADA)
+    family.say(f"!brake @{CITY}", by=ADA)
+    await process.idle()
+    assert CITY in await grants(process)
+    assert "Nothing is agreed or being voted on with that bot" in said(family)
+    assert f"Stopping `{CITY}` takes 2 members, and so far there are 1" in said(family)
+    family.say(f"!brake @{CITY}", by=BEN)
+    await process.idle()
+    assert "Stopped: nothing goes between this room and" in said(family)
+    held = await grants(process)
+    assert held.get(CITY) is None or held[CITY].status is Status.SUSPENDED
+    stands = json.loads(family.state[ROOM, GRANT_TYPE, CITY][1])
+    assert stands["status"] == "suspended"
+    family.put_state(GRANT_TYPE, json.dumps(stands | {"status": "trial"}), state_key=CITY)
+    await process.idle()
+    held = await grants(process)
+    assert held.get(CITY) is None or held[CITY].status is Status.SUSPENDED
+
+
+async def test_a_brake_holds_where_we_may_not_write(server: FakeServer, start: Start) -> None:
+    """A moderator alone; the grant that still stands in the room is not taken up again."""
+    family = server
+    family.room(ROOM, PlaceKind.GROUP, ADA, BEN, MOD, Person(OWN, "Hearth"))
+    rule(family)
+    family.put_state(GRANT_TYPE, _grant(), state_key=CITY)
+    process = await start(policy=LOOSEST)
+    await process.idle()
+    assert CITY in await grants(process)
+    family.say(f"!brake @{CITY}", by=MOD)
+    await process.idle()
+    assert await grants(process) == {}
+    family.sync(family.rooms[ROOM])
+    rule(family, voice="asked")
+    await process.idle()
+    assert await grants(process) == {}
+
+
+async def test_a_result_that_we_may_not_write_can_be_set_by_hand(family: FakeServer, start: Start) -> None:
+    """The room is told what to set; set just so, by anybody with the power, it holds."""
+    family.room(ROOM, PlaceKind.GROUP, ADA, BEN, MOD, Person(OWN, "Hearth"))
+    rule(family, mode="consent", voting_hours=24, voice="asked")
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, "!propose voice named")
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.idle()
+    assert (await policy(process)).voice is Voice.ASKED
+    block = said(family).partition("```json\n")[2].partition("\n```")[0]
+    _, _, content = block.partition("\n")
+    family.put_state(STATE_TYPE, content)
+    await process.idle()
+    assert (await policy(process)).voice is Voice.NAMED
+
+
+async def test_one_matter_is_voted_on_once_at_a_time(family: FakeServer, start: Start) -> None:
+    """A second proposal about the same is told so; about something else it opens its own."""
+    process = await start(policy=LOOSEST)
+    await propose(process)
+    family.say("!propose voice asked", by=BEN)
+    await process.idle()
+    assert "There is a vote about that already." in said(family)
+    assert len(family.polls) == 1
+    await propose(process, "!propose answers direct", by=BEN)
+    assert len(family.polls) == 2
+
+
+async def test_a_proposal_that_is_taken_back_is_no_vote(family: FakeServer, start: Start) -> None:
+    """Its poll goes with it, and nothing comes of it."""
+    process = await start(policy=LOOSEST)
+    question = family.say("!propose voice off")
+    await process.idle()
+    (poll,) = family.polls
+    for person in (ADA, BEN):
+        family.vote(poll, by=person)
+    family.redact(question)
+    family.vote(poll, by=MOD)
+    await process.clock.sleep(30 * 3600)
+    await process.idle()
+    assert family.log[poll].redacted
+    assert (await policy(process)).voice is Voice.ALL
+    assert "Passed" not in said(family)
+
+
+async def test_everybody_may_propose_what_nobody_may_ask(family: FakeServer, start: Start) -> None:
+    """Whoever was shut out of asking is not shut out of deciding."""
+    rule(family, mode="consent", voting_hours=24, askers=[MOD.id])
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, "!propose askers *", by=ADA)
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.idle()
+    assert (await policy(process)).admits(ADA.id)
+
+
+async def test_a_room_that_cannot_be_read_is_asked_again(family: FakeServer, start: Start) -> None:
+    """The count waits for the server; nothing is lost meanwhile."""
+
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    down = True
+    whole = process.platform.ballots
+
+    async def ballots(place: str, event: str) -> Any:
+        if down:
+            raise Retryable("the server is down")
+        return await whole(place, event)
+
+    process.platform.ballots = ballots  # type: ignore[assignment,method-assign]  # a test
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.clock.sleep(300)
+    assert (await policy(process)).voice is Voice.ALL
+    down = False
+    await process.idle()
+    assert (await policy(process)).voice is Voice.OFF
+
+
+# -- set, preset, undo, history --------------------------------------------------------------------
+
+
+async def test_a_moderator_sets_and_undoes(server: FakeServer, start: Start) -> None:
+    """Where admins decide: one thing at a time, with what it was; mistakes get a guess; back again."""
+    server.room(ROOM, PlaceKind.GROUP, ADA, MOD, HEARTH)
+    process = await start(policy=LOOSEST)
+    for words in ("!policy set voise off", "!policy set voice off", "!policy set voice off"):
+        server.say(words, by=MOD)
+        await process.idle()
+    assert "There is no `voise` in a policy. Did you mean `voice`?" in said(server)
+    assert "- What I listen to: nothing (was: every voice message, and I write it down)" in said(server)
+    assert "That is how it is already." in said(server)
+    assert (await policy(process)).voice is Voice.OFF
+    server.say("!policy set language nl", by=MOD)
+    await process.idle()
+    server.say("!policy history", by=ADA)
+    server.say("!policy undo", by=MOD)
+    await process.idle()
+    assert "`@mod:home`: `language`" in said(server) or "`@hearth:home`: `language`" in said(server)
+    assert (await policy(process)).language == ""
+    assert (await policy(process)).voice is Voice.OFF
+
+
+async def test_a_preset_shows_what_it_changes_and_waits(server: FakeServer, start: Start) -> None:
+    """Only a yes of somebody who may sets it."""
+    server.room(ROOM, PlaceKind.GROUP, ADA, MOD, HEARTH)
+    process = await start(policy=LOOSEST)
+    server.say("!policy preset school", by=MOD)
+    await process.idle()
+    offer = server.shown()[-1]
+    assert "What I listen to" in offer.text
+    assert "Reply `yes`" in offer.text
+    server.say("no", by=MOD, reply_to=offer.id)
+    await process.idle()
+    assert "Nothing was changed." in said(server)
+    server.say("!policy preset school", by=MOD)
+    await process.idle()
+    server.say("yes", by=ADA, reply_to=server.shown()[-1].id)
+    await process.idle()
+    assert "This takes the power level 50" in said(server)
+    server.say("!policy preset school", by=MOD)
+    await process.idle()
+    server.say("Yes!", by=MOD, reply_to=server.shown()[-1].id)
+    await process.idle()
+    assert not (await policy(process)).remote_model
+
+
+async def test_why_is_a_dry_run(family: FakeServer, start: Start) -> None:
+    """A question in quotes, with a peer or without: what would be decided, and nothing is asked."""
+    process = await start(policy=LOOSEST)
+    family.say('!policy why "When does the pool open?"', by=ADA)
+    family.say(f'!policy why "When does the pool open?" peer=@{CITY}', by=ADA)
+    await process.idle()
+    assert "That would be allowed. The rule is `policy.askers`." in said(family)
+    assert f"That would be refused. Nobody has allowed `{CITY}` here." in said(family)
+    assert "The rule is `room.ask_peers`." in said(family)
+    assert process.bot.runs == []  # type: ignore[attr-defined]  # a Parrot
+
+
+async def test_rehearse_counts_and_keeps_no_words(family: FakeServer, start: Start) -> None:
+    """Last month's questions by what was recorded of each."""
+    process = await start(policy=LOOSEST)
+    for words in (
+        "When does the library open?",
+        "My son has a fever, what now?",
+        "Does Ben like the museum?",
+    ):
+        family.say(words, by=ADA)
+        await process.idle()
+    family.say(f"!policy rehearse ask @{CITY} classes=general", by=BEN)
+    await process.idle()
+    assert "Of 3 questions of the last 30 days, 2 would have been allowed to leave this room; 1 with" in said(
+        family
+    )
