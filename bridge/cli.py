@@ -19,11 +19,12 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bridge import logs
+from bridge.cli_policy import policy
 from bridge.platform import Broken, Misconfigured, PlatformError, Refused, Retryable
 
 if TYPE_CHECKING:
@@ -414,30 +415,7 @@ def mastodon_login(ctx: click.Context, address: str | None, *, token_stdin: bool
 # -- policy ----------------------------------------------------------------------------------------
 
 
-@main.group()
-def policy() -> None:
-    """The policy documents of rooms."""
-
-
-@policy.command("check")
-@click.argument("file", type=click.File("r", encoding="utf-8"))
-@click.pass_context
-def policy_check(ctx: click.Context, file: IO[str]) -> None:
-    """Read the policy document in FILE (`-`: standard input) as a room's would be, and say what it does.
-
-    Ends with 0 where it can be read, with 1 where it would stop the bot, and says at which field.
-
-    \b
-    hearth policy check our-room.json
-    """
-    from bots.wording_policy import limits  # noqa: PLC0415
-    from policies.document import Unreadable, read  # noqa: PLC0415
-
-    found = read(file.read())
-    if isinstance(found, Unreadable):
-        click.echo(f"hearth: {file.name}: {found}", err=True)
-        ctx.exit(1)
-    click.echo(limits(found))
+main.add_command(policy)
 
 
 # -- models ----------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ ACTION_COLUMNS = ("delivery", "role", "state", "attempts", "maybe twice", "event
 
 async def show_list(settings: Settings, state: str | None, limit: int, *, out: Console | None = None) -> int:
     """Print the newest turns; 0."""
-    async with _journal(settings) as journal:
+    async with journal_of(settings) as journal:
         found = await journal.turns(state, limit)
     _table(out or Console(), TURN_COLUMNS, map(_turn, found), empty="no turns")
     return 0
@@ -42,7 +42,7 @@ async def show_list(settings: Settings, state: str | None, limit: int, *, out: C
 async def show_one(settings: Settings, turn_id: int, *, out: Console | None = None) -> int:
     """Print one turn with its deliveries; 0, or 1 if there is no such turn."""
     out = out or Console()
-    async with _journal(settings) as journal:
+    async with journal_of(settings) as journal:
         detail = await journal.turn(turn_id)
     if detail is None:
         out.print(f"There is no turn {turn_id}; `hearth turns list` shows those that are.", markup=False)
@@ -76,7 +76,7 @@ async def show_one(settings: Settings, turn_id: int, *, out: Console | None = No
 async def show_stuck(settings: Settings, *, out: Console | None = None) -> int:
     """Print what does not move; 1 if there is any, else 0."""
     out = out or Console()
-    async with _journal(settings) as journal:
+    async with journal_of(settings) as journal:
         turns, actions = await journal.stuck(time.time_ns() // 1_000_000)
     _table(out, TURN_COLUMNS, map(_turn, turns), empty="no turn is stuck")
     _table(out, ACTION_COLUMNS, map(_action, actions), empty="no delivery is stuck")
@@ -88,7 +88,7 @@ async def show_stuck(settings: Settings, *, out: Console | None = None) -> int:
 async def retry(settings: Settings, turn_id: int, *, out: Console | None = None) -> int:
     """Put what is parked of a turn back to work; 0, or 1 if nothing of it is parked."""
     out = out or Console()
-    async with _journal(settings) as journal:
+    async with journal_of(settings) as journal:
         again = await journal.retry(turn_id)
     if again:
         out.print(f"Turn {turn_id} is tried again by the next `hearth run`, or by the one that runs now.")
@@ -98,7 +98,8 @@ async def retry(settings: Settings, turn_id: int, *, out: Console | None = None)
 
 
 @contextlib.asynccontextmanager
-async def _journal(settings: Settings) -> AsyncGenerator[Journal]:
+async def journal_of(settings: Settings) -> AsyncGenerator[Journal]:
+    """The journal of a data folder that has one. Raises `Misconfigured` where there is none."""
     path = settings.journal_path
     if not await asyncio.to_thread(path.exists):  # opening would make an empty one
         raise Misconfigured(str(path), "there is no journal yet; `hearth run` makes it, or check data_dir")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from datetime import timedelta
@@ -15,6 +16,8 @@ from bridge.cli import main
 from bridge.credentials import KNOWN, mastodon_token
 from bridge.settings import load, names
 from policies.document import PolicyDocument, Unreadable, read, schema
+from policies.grant import Grant
+from policies.grant import schema as grant_schema
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -48,7 +51,7 @@ def _as_written(default: object) -> str:
         case bool() | int() | float():
             return f"`{str(default).lower()}`"
         case tuple():
-            return f"`{list(default)}`"
+            return f"`{json.dumps(list(default))}`"
         case _:
             return "required" if default is ... else f'`"{default}"`'
 
@@ -150,5 +153,9 @@ def test_the_policy_document_is_documented_as_it_is() -> None:
         assert f"| `{name}` |" in _page("policy.md")
         assert f"| {field.description} |" in _page("policy.md")
     assert _page("policy.schema.json") == schema(), "write policies.document.schema() to it"
+    for name, field in Grant.model_fields.items():
+        assert f"| `{name}` |" in _page("policy.md")
+        assert f"| {field.description} |" in _page("policy.md")
+    assert _page("grant.schema.json") == grant_schema(), "write policies.grant.schema() to it"
     example = _page("policy.md").partition("```json\n")[2].partition("```")[0]
     assert not isinstance(read(example), Unreadable)
