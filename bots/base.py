@@ -12,10 +12,14 @@ from models.hearing import Heard as Heard  # noqa: PLC0414, TC001 - as above
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
-    from bots.conversation import Message, Turn, Upload
+    from bots.conversation import Message, OpenPoll, Person, PutState, Turn, Upload
     from models.transcript import Transcript
-    from policies.decide import Request, Verdict
+    from policies.decide import Request
+    from policies.document import Standing
+    from policies.proposal import Proposal
     from policies.room import RoomPolicy
+    from policies.verdict import Verdict
+    from policies.vote import Ballot, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,54 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """A vote to open: what is proposed, how it is decided, who may vote (addresses), until when (ms)."""
+
+    proposal: Proposal
+    rule: Rule
+    voters: tuple[str, ...]
+    due: int
+    poll: OpenPoll
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A vote of this place as the journal has it. `poll` is the event of its ballot, once it is sent.
+
+    `state` is one of `policies.vote.State`, or `stopped`, `withdrawn`; `tally` what was counted at the end.
+    """
+
+    id: int
+    place: str
+    cause: str
+    proposer: str
+    proposal: Proposal
+    rule: Rule
+    voters: frozenset[str]
+    opened_at: int
+    due: int
+    extended: bool
+    poll_key: str
+    poll: str | None
+    state: str
+    reason: str = ""
+    tally: Mapping[str, object] | None = None
+    closed_at: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether people can still vote."""
+        return self.state in ("open", "extended")
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """How a turn ends: the words (Markdown; empty for silence) and what else becomes true with them.
 
     `notice` is for words that are not an answer. `features` (sizes, counts, seconds; never text)
     are kept with the verdict. `forget` is applied in the transaction that settles the turn, and so
-    is `heard`, the transcript of `turn.about`. `files` are shown after the words.
+    is `heard`, the transcript of `turn.about`. `files` are shown after the words, `state` is set and
+    the `vote` opened.
     """
 
     text: str
@@ -71,6 +117,8 @@ class Reply:
     features: Mapping[str, float | int | str] = field(default_factory=dict)
     heard: Transcript | None = None
     files: tuple[Upload, ...] = ()
+    state: tuple[PutState, ...] = ()
+    vote: Opening | None = None
 
 
 class Unfetchable(Exception):
@@ -128,6 +176,11 @@ class Tools(Protocol):
         """What whoever runs the bot allows at most, in any room."""
         ...
 
+    @property
+    def policy(self) -> RoomPolicy:
+        """What holds in this place: the ceiling, and the room's own limits and wording."""
+        ...
+
     async def may(self, request: Request) -> Verdict:
         """Ask the policy of this place."""
         ...
@@ -161,6 +214,42 @@ class Tools(Protocol):
 
     async def status(self) -> Status:
         """How the house is doing."""
+        ...
+
+    @property
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        ...
+
+    @property
+    def takes_votes(self) -> bool:
+        """Whether people can vote on this platform."""
+        ...
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        """Who is in this place, we and other bots among them, with their power."""
+        ...
+
+    @property
+    def policy_power(self) -> int:
+        """The power that writing the place's policy takes."""
+        ...
+
+    async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
+        """The votes of this place, newest first."""
+        ...
+
+    async def ballots(self, vote: Vote) -> tuple[Ballot, ...]:
+        """The ballots of a vote as they stand in the place now. Raises the platform's errors."""
+        ...
+
+    async def documents(self, limit: int = 20) -> tuple[tuple[str, Standing], ...]:
+        """What stood in this place as its policy (`""`) or as a grant (the peer), newest first."""
+        ...
+
+    async def asked(self, since: int) -> tuple[Mapping[str, object], ...]:
+        """Features (never words) of the questions that were put here since then (ms)."""
         ...
 
 

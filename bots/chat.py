@@ -8,14 +8,16 @@ become words.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from bots import wording
 from bots.base import Draft, Reply, Waiting
 from bots.commands import strip_mention
-from bots.prompt import Transcript, first_answer
+from bots.prompt import Transcript, first_answer, neutral
 from models.client import (
     ModelBusy,
     ModelError,
@@ -24,12 +26,14 @@ from models.client import (
     ModelTimeout,
     ModelUnavailable,
 )
+from policies.document import UNSET
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from bots.base import Tools
     from bots.conversation import Turn
+    from policies.room import RoomPolicy
 
 BYTES_PER_TOKEN: Final = 8
 """No ordinary text has more bytes a token on average, so bytes / 8 is a lower bound of its tokens."""
@@ -112,13 +116,14 @@ class Chat:
 
         Raises `ModelBusy`, `ModelUnavailable` and `ModelTimeout` of the model.
         """
-        transcript = self._transcript(turn)
+        policy = tools.policy
+        transcript = self._transcript(turn, policy)
         try:
             prompt = await self._fit(transcript, tools)
             if isinstance(prompt, Reply):
                 yield prompt
                 return
-            answer = _Answer(tuple(transcript.names.values()), self.own_name)
+            answer = _Answer(tuple(transcript.names.values()), self.own_name, policy.answer_words)
             stream = tools.chat(prompt.messages, max_tokens=prompt.max_tokens)
             try:
                 async for chunk in stream:
@@ -141,10 +146,10 @@ class Chat:
         except ModelMisconfigured as error:
             yield Reply(wording.failed(failure_of(error)), features={"failure": failure_of(error).value})
 
-    def _transcript(self, turn: Turn) -> Transcript:
+    def _transcript(self, turn: Turn, policy: RoomPolicy = UNSET) -> Transcript:
         count = self.persona.context_messages
         return Transcript(
-            system=self.persona.text,
+            system=_in_room(self.persona.text, policy),
             context=turn.context[-count:] if count else (),
             question=turn.message,
             own_id=turn.place.account,
@@ -212,9 +217,11 @@ class Chat:
 class _Answer:
     """What a model has said so far, of which `text` is ours to say."""
 
-    def __init__(self, names: tuple[str, ...], own_name: str) -> None:
+    def __init__(self, names: tuple[str, ...], own_name: str, most_words: int | None = None) -> None:
         self.names = names
         self.own_name = own_name
+        self.most_words = most_words
+        self.shortened = False
         self.raw = ""
         self.text = ""
         self.ended = False
@@ -226,6 +233,9 @@ class _Answer:
         before = self.text
         self.raw += piece
         self.text, self.ended = first_answer(self.raw, self.names, self.own_name)
+        end = None if self.most_words is None else _end_of_word(self.text, self.most_words)
+        if end is not None:
+            self.text, self.ended, self.shortened = self.text[:end], True, True
         return bool(self.text) and self.text != before
 
     def reply(self, prompt: _Prompt) -> Reply:
@@ -239,8 +249,24 @@ class _Answer:
         }
         if not self.text:
             return Reply(wording.no_words(), features=features)
-        cut = self.finish == "length" and not self.ended
+        cut = self.shortened or (self.finish == "length" and not self.ended)
         return Reply(f"{self.text} …" if cut else self.text, features=features)
+
+
+def _in_room(persona: str, policy: RoomPolicy) -> str:
+    """The persona with what the room asks for: its own words, their number, the language."""
+    asked = [persona, neutral(policy.persona).strip()]
+    if policy.answer_words is not None:
+        asked.append(f"Answer in at most {policy.answer_words} words.")
+    if policy.language:
+        asked.append(f'Answer in the language "{neutral(policy.language)}".')
+    return " ".join(part for part in asked if part)
+
+
+def _end_of_word(text: str, count: int) -> int | None:
+    """Where word number `count` ends, if there are more; None: there are not."""
+    words = list(islice(re.finditer(r"\S+", text), count + 1))
+    return words[count - 1].end() if len(words) > count else None
 
 
 def _most_tokens(messages: Sequence[Mapping[str, str]]) -> int:

@@ -30,6 +30,11 @@ class CommandName(StrEnum):
     TRANSCRIPT = "transcript"
     SUMMARY = "summary"
     ALT = "alt"
+    PROPOSE = "propose"
+    VOTE = "vote"
+    RECOUNT = "recount"
+    BRAKE = "brake"
+    PEERS = "peers"
     FORGET = "forget"
     FORGET_ROOM = "forget room"
     STOP = "stop"
@@ -40,7 +45,8 @@ class CommandName(StrEnum):
 class Command:
     """A command; an unknown one keeps the `word` as typed and the `guess` what was meant, if any.
 
-    `argument` is the form that `!transcript` asks for: one of `FORMS`, or what was typed instead.
+    `argument` is the form that `!transcript` asks for: one of `FORMS`, or what was typed instead; of the
+    commands about what the room allows it is all that follows, on one line.
     """
 
     name: CommandName
@@ -56,9 +62,12 @@ EAR = "\U0001f442"
 """The reaction that asks for a transcript."""
 
 
-MORE = frozenset({"more", "go on", "continue", "next"})
+MORE = frozenset({"more", "go on", "continue", "next", "meer", "verder", "ga door"})
 """Replies to a long answer that ask for the rest of it."""
 
+_WITH_WORDS = frozenset(
+    {CommandName.POLICY, CommandName.PROPOSE, CommandName.VOTE, CommandName.BRAKE, CommandName.RECOUNT}
+)
 KNOWN = tuple(name for name in CommandName if name is not CommandName.UNKNOWN)
 _ARGUMENTS = {
     "": CommandName.FORGET,
@@ -78,7 +87,9 @@ _ASCII_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _LINK = re.compile(r"\[(?P<label>[^\]\n]{0,200})\]\(https://matrix\.to/#/(?P<target>[^)\s]{1,400})\)")
 
 
-def parse(text: str, *, own_id: str = "", own_name: str = "") -> Command | None:
+def parse(  # noqa: PLR0911 - a table of words
+    text: str, *, own_id: str = "", own_name: str = ""
+) -> Command | None:
     """Read `text` as a command to the bot `own_id` (`@bot:server`), shown as `own_name`.
 
     None means that it is not a command: a question, a remark, a lone `!`. Case, zero-width and
@@ -99,6 +110,8 @@ def parse(text: str, *, own_id: str = "", own_name: str = "") -> Command | None:
     if word == CommandName.TRANSCRIPT:
         form = rest.partition(" ")[0].removeprefix(".")
         return Command(CommandName.TRANSCRIPT, word, argument=_shown(form) or FORMS[0])
+    if word in _WITH_WORDS:
+        return Command(CommandName(word), word, argument=" ".join(found[2].split()))
     if word in KNOWN:
         return Command(CommandName(word), word)
     near = difflib.get_close_matches(word[:WORD_SHOWN], KNOWN, n=1, cutoff=0.6)

@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.transcript import Transcript
     from policies.document import Standing
 
@@ -40,7 +42,11 @@ class Place:
     kind: PlaceKind = PlaceKind.GROUP
     name: str = ""
     policy: Standing | None = None
-    """The policy document that stands there; None: it has none of its own."""
+    """The policy document that is in force there; None: it has none of its own."""
+    written: Standing | None = None
+    """The document as it stands there; where the place votes, what it widens waits for a vote."""
+    grants: tuple[tuple[str, Standing], ...] = ()
+    """The grants that are in force there, by peer (`bot:server`), sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ class Person:
     name: str = ""
     power: int = 0
     is_bot: bool = False
+    since: int = 0
+    """When this person joined the place (ms since the epoch); 0: not known."""
 
     @property
     def shown(self) -> str:
@@ -149,6 +157,10 @@ class Role(StrEnum):
     REDACT = "redact"
     FILE = "file"
     """An upload; the message that shows it is an `answer`."""
+    BALLOT = "ballot"
+    """The poll of a vote, and what ends it."""
+    STATE = "state"
+    """A policy document or a grant that the room has decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +215,38 @@ class Upload:
     text: str
 
 
-Action = Say | Revise | Redact | Upload
-ACTIONS: dict[str, type[Action]] = {cls.kind: cls for cls in (Say, Revise, Redact, Upload)}
+@dataclass(frozen=True, slots=True)
+class OpenPoll:
+    """Open a vote; `answers` are the words of each choice (`policies.vote.Choice`), in the order shown."""
+
+    kind: ClassVar[str] = "open_poll"
+    text: str
+    answers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClosePoll:
+    """End the poll that the action `target` (a key) opened; `text` is the result."""
+
+    kind: ClassVar[str] = "close_poll"
+    target: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutState:
+    """Set the state of the place: `content` is the text of a JSON object."""
+
+    kind: ClassVar[str] = "put_state"
+    type: str
+    state_key: str
+    content: str
+
+
+Action = Say | Revise | Redact | Upload | OpenPoll | ClosePoll | PutState
+ACTIONS: dict[str, type[Action]] = {
+    cls.kind: cls for cls in (Say, Revise, Redact, Upload, OpenPoll, ClosePoll, PutState)
+}
 
 
 @dataclass(frozen=True, slots=True)

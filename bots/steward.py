@@ -6,27 +6,28 @@ settles the turn, in the same transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from bots import wording, wording_policy
+from bots import governance, wording, wording_policy
 from bots.base import Forget, Reply
 from bots.commands import CommandName, parse
 from bots.conversation import PlaceKind, TurnKind
 from policies.decide import Deed, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from bots.base import Decided, Draft, Tools, Waiting
     from bots.conversation import Turn
 
 
-_SAID: Final[Mapping[CommandName, str]] = {
-    CommandName.HELP: wording.HELP,
-    CommandName.STOP: wording.nothing_to_stop(),
+_SAID: Final[Mapping[CommandName, Callable[[], str]]] = {
+    CommandName.HELP: wording.help_words,
+    CommandName.STOP: wording.nothing_to_stop,
     **dict.fromkeys(
         (CommandName.TRANSCRIBE, CommandName.TRANSCRIPT, CommandName.SUMMARY, CommandName.ALT),
-        wording.nothing_to_hear(),
+        wording.nothing_to_hear,
     ),
 }
 """What is said whenever it is asked."""
@@ -47,10 +48,19 @@ class Steward:
             case TurnKind.WELCOME:
                 yield await self._welcome(turn, tools)
             case TurnKind.POLICY:
-                changed = wording_policy.changed(turn.message.sender.shown, turn.message.text, tools.ceiling)
-                yield Reply(changed, notice=True)
+                yield self._news(turn, tools)
+            case TurnKind.ANSWERED:
+                yield await governance.confirmed(turn, tools)
+            case TurnKind.DEADLINE:
+                yield Reply("")
             case _:
                 yield await self._command(turn, tools)
+
+    def _news(self, turn: Turn, tools: Tools) -> Reply:
+        by, change = turn.message.sender.shown, turn.message.text
+        if turn.cause.startswith("grant:"):
+            return Reply(wording_policy.changed_grant(by, change, turn.place), notice=True)
+        return Reply(wording_policy.changed(by, change, tools.ceiling, turn.place), notice=True)
 
     async def _welcome(self, turn: Turn, tools: Tools) -> Reply:
         status = await tools.status()
@@ -67,14 +77,15 @@ class Steward:
     async def _command(self, turn: Turn, tools: Tools) -> Reply:
         command = parse(turn.message.text, own_id=turn.place.account, own_name=self.own_name)
         if command is None:
-            return Reply(wording.HELP)
+            return Reply(wording.help_words())
+        if command.name in governance.NAMES_OF:
+            said = await governance.reply(command, turn, tools)
+            return replace(said, features={**said.features, "command": command.name.value})
         match command.name:
             case CommandName.STATUS:
                 text = wording.status(await tools.status())
             case CommandName.WHY:
                 text = await self._why(turn, tools)
-            case CommandName.POLICY:
-                text = wording_policy.card(tools.ceiling, turn.place.policy)
             case CommandName.FORGET:
                 return Reply(wording.forgot_mine(), forget=Forget.MINE)
             case CommandName.FORGET_ROOM:
@@ -82,7 +93,7 @@ class Steward:
             case CommandName.UNKNOWN:
                 text = wording.unknown_command(command)
             case name:
-                text = _SAID[name]
+                text = _SAID[name]()
         return Reply(text, features={"command": command.name.value})
 
     async def _why(self, turn: Turn, tools: Tools) -> str:

@@ -5,6 +5,7 @@ Nothing here waits, sends, stores or looks at a clock.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,17 @@ from bots.commands import CommandName, is_ear, parse, wants_more
 from bots.conversation import Keyed, PlaceKind, Redact, Revise, Role, Say, TurnKind, action_key
 from bridge.journal import LONG, Admission
 from bridge.platform import EventKind
-from policies.decide import Code, Deed, Request, Verdict
-from policies.room import Voice
+from policies.decide import Deed, Request
+from policies.document import limits_of
+from policies.room import Answers, RoomPolicy, Voice
+from policies.screens import screen
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bots.conversation import Message, Turn, Upload
+    from bots.commands import Command
+    from bots.conversation import Message, PutState, Turn, Upload
     from bridge.journal import Claimed, Counters, Known
     from bridge.platform import Event
 
@@ -26,6 +31,8 @@ CHAT = "chat"
 STEWARD = "steward"
 SCRIBE = "scribe"
 STOP = "stop"
+BRAKE = "brake"
+_OF_THE_ROOM = frozenset({CommandName.PROPOSE, CommandName.VOTE, CommandName.RECOUNT})
 TALK = "\x1ftalk"
 
 OF_THE_SCRIBE = frozenset(
@@ -46,7 +53,9 @@ PROGRESS_EDITS = 11
 """Edits of a draft before the final one; with it, twelve (a message of a thousand edits kills clients)."""
 
 
-def judge(event: Event, known: Known, *, own_id: str, own_name: str, voice: Voice) -> Admission:
+def judge(  # noqa: PLR0911 - a table of what can arrive
+    event: Event, known: Known, *, own_id: str, own_name: str, voice: Voice
+) -> Admission:
     """T1: work for a bot, a control, or context.
 
     A message is ours if the platform says so (mention, direct room), if it replies to what we
@@ -55,23 +64,44 @@ def judge(event: Event, known: Known, *, own_id: str, own_name: str, voice: Voic
     ours too where the place wants all of it listened to (`voice`).
     """
     lane = lane_of(event.place, event.thread)
-    if event.kind in (EventKind.JOINED, EventKind.POLICY):
+    if event.kind in (EventKind.JOINED, EventKind.POLICY, EventKind.GRANT):
         # A room that we were in before our first start has been greeted, or does not want to be; and
         # joining is our own event, while of a policy that we set ourselves everybody has been told.
-        silent = event.context_only or (event.own and event.kind is EventKind.POLICY)
+        silent = event.context_only or (event.own and event.kind is not EventKind.JOINED)
         return Admission() if silent else Admission(STEWARD, lane)
     addressed = event.addressed or known.replies_to_us or known.waiting_turn is not None
     command = parse(event.text, own_id=own_id, own_name=own_name)
     if event.kind is EventKind.REACTION or (command is not None and command.name in OF_THE_SCRIBE):
         heed = command is not None or (known.about is not None and is_ear(event.text))
         return _listening(event, known) if heed else Admission()
-    if command is not None and command.name == CommandName.STOP:
-        return Admission(control=STOP)
+    if command is not None and _is_control(command):
+        return Admission(control=str(command.name))
+    if command is not None and command.name in _OF_THE_ROOM:
+        # One after the other in the whole room, so that two proposals on one matter see each other.
+        whole = lane_of(event.place, None)
+        return Admission(STEWARD, whole, votes=command.name == CommandName.VOTE)
+    if known.waiting_turn is not None and known.waiting_bot == STEWARD and command is None:
+        return Admission(STEWARD, lane)
     if command is not None and (addressed or command.name != CommandName.UNKNOWN):
         return Admission(STEWARD, lane)
     if known.about is not None and known.about.id == event.id and (addressed or voice in LISTENING):
         return _listening(event, known, unasked=not addressed)
-    return Admission(CHAT, lane) if addressed and event.text.strip() else Admission()
+    if not event.text.strip() or not (addressed or _answers_all(event, known)):
+        return Admission()
+    return Admission(CHAT, lane, unasked=not addressed)
+
+
+def _answers_all(event: Event, known: Known) -> bool:
+    """Whether the room has every message answered; what replies to somebody is for that person."""
+    if known.place is None or event.reply_to is not None or event.kind is not EventKind.MESSAGE:
+        return False
+    wish = limits_of(known.place.place.policy)
+    return isinstance(wish, RoomPolicy) and wish.answers is Answers.ALL
+
+
+def _is_control(command: Command) -> bool:
+    """Whether a command waits in no lane; a brake that names nobody is a question how to."""
+    return command.name is CommandName.STOP or (command.name is CommandName.BRAKE and bool(command.argument))
 
 
 def _listening(event: Event, known: Known, *, unasked: bool = False) -> Admission:
@@ -99,11 +129,15 @@ TO_EVERYBODY = (TurnKind.WELCOME, TurnKind.POLICY)
 DEEDS = {CHAT: Deed.ANSWER, SCRIBE: Deed.TRANSCRIBE, STEWARD: Deed.COMMAND}
 
 
-def request_for(claimed: Claimed, *, max_age_ms: int | None) -> Request:
-    """What a turn asks of the policy."""
+def request_for(
+    claimed: Claimed, *, max_age_ms: int | None, own_name: str = "", remote_model: bool = False
+) -> Request:
+    """What a turn asks of the policy. `remote_model`: the model runs on another machine."""
     turn = claimed.turn
+    command = parse(turn.message.text, own_id=turn.place.account, own_name=own_name)
+    votes = turn.bot == STEWARD and command is not None and command.name in _OF_THE_ROOM
     return Request(
-        deed=DEEDS[turn.bot],
+        deed=Deed.PROPOSE if votes else DEEDS[turn.bot],
         asker=turn.asker.id,
         asker_is_bot=turn.asker.is_bot,
         power=turn.asker.power,
@@ -114,7 +148,30 @@ def request_for(claimed: Claimed, *, max_age_ms: int | None) -> Request:
         recent=claimed.counters.recent,
         age_ms=claimed.age_ms,
         max_age_ms=max_age_ms,
+        policy_power=claimed.facts.policy_power,
+        remote_model=remote_model,
     )
+
+
+def remembering(turn: Turn, policy: RoomPolicy, now: int) -> Turn:
+    """`turn` with so much of what was said before as the place lets be read for an answer."""
+    count, hours = policy.memory_messages, policy.memory_hours
+    since = None if hours is None else now - hours * 3_600_000
+    kept = tuple(said for said in turn.context if since is None or said.sent_at >= since)
+    return replace(turn, context=kept if count is None else kept[len(kept) - min(count, len(kept)) :])
+
+
+def screened(claimed: Claimed) -> dict[str, float | int | str]:
+    """What a question is about, for `!policy rehearse`: its classes, how many members it names; no words."""
+    text = claimed.turn.message.text
+    words = frozenset(re.findall(r"\w+", text.casefold()))
+    own = claimed.turn.place.account
+    names = sum(
+        1
+        for one in claimed.facts.members
+        if one.id != own and not words.isdisjoint(re.findall(r"\w{3,}", one.name.casefold()))
+    )
+    return {"screened": ",".join(sorted(screen(text))), "names": names}
 
 
 def needs_no_request(turn: Turn) -> bool:
@@ -183,12 +240,13 @@ def plan(
     draft_key: str | None = None,
     said: Sequence[str] = (),
     files: Sequence[Upload] = (),
+    state: Sequence[PutState] = (),
 ) -> tuple[Keyed, ...]:
     """The actions of a settled turn.
 
     Without a draft every part is said. With a draft (or, for an edited question, with what was
     `said` before) the common parts are revised, what is more is said, the surplus is taken back.
-    Files come last: each is put on the server, then shown.
+    Files come last: each is put on the server, then shown; then what is set in the room's state.
     """
     standing = [draft_key] if draft_key is not None else list(said)
     actions: list[Keyed] = []
@@ -211,6 +269,7 @@ def plan(
         actions.append(Keyed(file, Role.FILE, index))
         show = Say(file.name, shown.reply_to, shown.thread, upload=_key(turn, Role.FILE, index))
         actions.append(Keyed(show, Role.ANSWER, max(len(parts), len(standing)) + index))
+    actions += [Keyed(one, Role.STATE, index) for index, one in enumerate(state)]
     return tuple(actions)
 
 

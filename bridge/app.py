@@ -92,7 +92,7 @@ class Account:
 
 
 class _Service:
-    """The three loops of one account."""
+    """The loops of one account."""
 
     def __init__(self, account: Account, house: House, bots: Mapping[str, Bot], rng: random.Random) -> None:
         platform = account.platform
@@ -104,11 +104,13 @@ class _Service:
         self._listening: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
         self._delivering: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The loops that were started."""
-        return [task for task in (self._listening, self._working, self._delivering) if task is not None]
+        loops = (self._listening, self._working, self._delivering, self._counting)
+        return [task for task in loops if task is not None]
 
     async def start(self) -> None:
         await self.router.recover()
@@ -116,11 +118,13 @@ class _Service:
         self._listening = asyncio.create_task(self.router.listen())
         self._working = asyncio.create_task(self.router.work())
         self._delivering = asyncio.create_task(self.delivery.run())
+        self._counting = asyncio.create_task(self.router.votes.watch())
         log.info("account_started", account=self.name)
 
     async def stop(self) -> None:
         """End in order: no more claims, what runs and what is to be sent gets its grace, then hang up."""
         await _end(self._working)
+        await _end(self._counting)
         await self.router.finish(TURNS_GRACE)
         await _end(self._delivering)
         await self.delivery.drain(OUTBOX_GRACE)
@@ -185,6 +189,7 @@ class App:
     def _look(self) -> None:
         for service in self._services:
             service.router.ring()
+            service.router.votes.ring()
             service.delivery.ring()
 
 
@@ -215,6 +220,8 @@ async def opened(
             version=await asyncio.to_thread(version, "hearth-bridge"),
             model_name=_model_name(settings),
             model_is_bundled=settings.model.kind == "bundled",
+            model_is_remote=settings.model.kind == "remote",
+            language=settings.chat.language,
             host=host,
             ears=await _ears(settings, sockets, stack) if hears else None,
             retention_days=settings.retention_days,
@@ -329,10 +336,11 @@ async def run(settings: Settings, *, ready: Callable[[], None] | None = None) ->
     bots = await asyncio.to_thread(bots_of, settings)
     async with opened(settings) as house, AsyncExitStack() as stack:
         chat = bots["chat"]
-        options = options_of(settings, chat.own_name if isinstance(chat, Chat) else "Hearth")
+        own_name = chat.own_name if isinstance(chat, Chat) else "Hearth"
+        options = options_of(settings, own_name)
         accounts: list[Account] = []
         if settings.matrix is not None:
-            matrix = await _matrix(settings, settings.matrix, house, rng)
+            matrix = await _matrix(settings, settings.matrix, house, rng, own_name)
             accounts.append(Account(matrix, settings.room_policy, options))
         accounts += [await _mastodon(settings, one, options, house, rng) for one in settings.mastodon]
         for account in accounts:
@@ -342,7 +350,7 @@ async def run(settings: Settings, *, ready: Callable[[], None] | None = None) ->
 
 
 async def _matrix(
-    settings: Settings, matrix: MatrixSettings, house: House, rng: random.Random
+    settings: Settings, matrix: MatrixSettings, house: House, rng: random.Random, own_name: str
 ) -> MatrixPlatform:
     credentials = settings.credentials()
     password = await asyncio.to_thread(credentials.get, "matrix-password")
@@ -358,6 +366,7 @@ async def _matrix(
         may_invite=house.policy.admits,
         known_bots=frozenset(matrix.bots),
         rng=rng,
+        own_name=own_name,
     )
 
 

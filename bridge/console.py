@@ -19,9 +19,21 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.spinner import Spinner
 
-from bots.conversation import Person, Place, PlaceKind, Redact, Revise, Say, Upload
+from bots.conversation import (
+    ClosePoll,
+    OpenPoll,
+    Person,
+    Place,
+    PlaceKind,
+    PutState,
+    Redact,
+    Revise,
+    Say,
+    Upload,
+)
 from bridge.platform import (
     Batch,
+    Broken,
     Ephemeral,
     Event,
     EventKind,
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from bots.conversation import Attachment, Turn
+    from policies.vote import Ballot
 
 ACCOUNT = "@hearth:console"
 SERVER = "console"
@@ -59,6 +72,7 @@ class ConsolePlatform:
     device = "console"
     key_memory = float("inf")
     takes_files = True
+    takes_votes = False
 
     def __init__(
         self,
@@ -133,6 +147,8 @@ class ConsolePlatform:
         """Show `action`, once per key; the id is the key itself."""
         if action.key in self._shown:
             return self._shown[action.key]
+        if isinstance(action.action, OpenPoll | ClosePoll | PutState):
+            raise Broken(f"{action.action.kind}: there are no votes on a terminal")
         self._shown[action.key] = action.key
         match action.action:
             case Upload():
@@ -150,6 +166,11 @@ class ConsolePlatform:
     async def find(self, action: StoredAction) -> str | Found:
         """What was shown is known: this process is the terminal's whole memory."""
         return self._shown.get(action.key, Found.ABSENT)
+
+    async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
+        """None: one person does not vote."""
+        del place, poll
+        return ()
 
     def parts(self, text: str, reply_to: str | None = None) -> Parts:
         """Return `text` in one piece: a terminal has no limit."""

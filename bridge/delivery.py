@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bots.conversation import Redact, Revise, Say
+from bots.conversation import ClosePoll, Redact, Revise, Say
 from bridge.platform import Broken, Found, Misconfigured, Refused, Retryable, Unclear
 from bridge.schedule import Doorbell
 
@@ -60,7 +60,7 @@ def before(
 ) -> Before:
     """Whether `action` may be sent as it is, must be looked for first, or can never be sent."""
     match action.action:
-        case Revise() | Redact():
+        case Revise() | Redact() | ClosePoll():
             needs = True
         case Say(upload=upload, follows=follows):
             needs = upload is not None or follows is not None

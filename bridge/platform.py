@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from bots.conversation import Action, Attachment, Message, Person, Place, Turn
+    from policies.vote import Ballot
 
 
 class PlatformError(Exception):
@@ -86,6 +87,10 @@ class EventKind(StrEnum):
     """We joined the place."""
     POLICY = "policy"
     """The place's own policy was changed; `text` is JSON, `{"was": ..., "now": ...}`: documents or null."""
+    GRANT = "grant"
+    """A grant was changed, that of the peer `relates_to`; `text` as for `POLICY`."""
+    BALLOT = "ballot"
+    """Somebody voted in the poll `relates_to`. What was voted is not told: it is read when it is counted."""
     LEFT = "left"
     """We left the place or were removed."""
     SEALED = "sealed"
@@ -126,7 +131,7 @@ class PlaceFacts:
     """What is known of a place as of a batch: kept in the journal, replaced as a whole.
 
     `must_encrypt` never goes back to False in the journal, whatever a later batch says.
-    Members carry their own power level; `default_power` is everybody else's.
+    Members (we among them) carry their own power level; `default_power` is everybody else's.
     """
 
     place: Place
@@ -134,6 +139,8 @@ class PlaceFacts:
     must_encrypt: bool = False
     joined: bool = True
     default_power: int = 0
+    policy_power: int = 50
+    """The power that writing a policy document or a grant takes here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +195,8 @@ class Parts:
 class StoredAction:
     """An action as the outbox has it: its key, its frozen payload, and what delivery knows of it.
 
-    `target` is the remote id of the action that a `Revise` or `Redact` refers to, of the `Upload`
-    that a `Say` shows, or of the part that it follows. `must_encrypt`
+    `target` is the remote id of the action that a `Revise`, `Redact` or `ClosePoll` refers to, of the
+    `Upload` that a `Say` shows, or of the part that it follows. `must_encrypt`
     is the place's flag at delivery. `created_at` is ms since the epoch, `device` the device that
     was ours when it was stored.
     """
@@ -241,6 +248,11 @@ class Platform(Protocol):
         """Whether `Upload` works here. Where it does not, words take its place."""
         ...
 
+    @property
+    def takes_votes(self) -> bool:
+        """Whether people can vote here, and decide what the place allows."""
+        ...
+
     def events(
         self, cursor: str | None, sealed: Sequence[Event] = (), answered: Sequence[Event] = ()
     ) -> AsyncGenerator[Batch, None]:
@@ -278,6 +290,14 @@ class Platform(Protocol):
 
     async def find(self, action: StoredAction) -> str | Found:
         """Look for `action` in the place, back to its creation: the remote id, absent, or unknown."""
+        ...
+
+    async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
+        """Every vote on `poll` (its event id) that stands in `place` now: answers, and `!vote` in its thread.
+
+        Who may vote and what counts is not looked at. A vote that was taken back is not there; one that
+        cannot be decrypted is left out. Raises one of the four families.
+        """
         ...
 
     def parts(self, text: str, reply_to: str | None = None) -> Parts:

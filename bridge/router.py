@@ -23,15 +23,19 @@ from bots import wording
 from bots.base import Reply, Wait
 from bots.chat import failure_of
 from bots.conversation import Keyed, Role, Say, TurnKind
+from bots.language import speaking
 from bridge import answer
 from bridge.delivery import backoff
 from bridge.journal import Outcome, Settlement
 from bridge.platform import Batch, Misconfigured, Parts, Retryable
 from bridge.run import Run
 from bridge.schedule import Doorbell
+from bridge.votes import Votes
 from models.client import ModelError
-from policies.decide import Code, Deed, Request, Verdict, decide
-from policies.document import limits_of
+from policies.decide import Deed, Request, decide
+from policies.document import held
+from policies.grant import grants_of
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     import random
@@ -106,6 +110,7 @@ class Router:
         self._options = options
         self._rng = rng
         self._bell = Doorbell(house.clock)
+        self.votes = Votes(house, platform, delivery, own_name=options.own_name)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._unsettled: dict[int, int] = {}
@@ -176,6 +181,8 @@ class Router:
             await self._handle_controls()
         if admitted.deliveries:
             self._delivery.ring()
+        if admitted.ballots or batch.places:
+            self.votes.ring()
         if admitted.work or admitted.cancelled:
             self._bell.ring()
 
@@ -191,7 +198,10 @@ class Router:
 
     async def _handle_controls(self) -> None:
         for control in await self._journal.controls(self._platform.account):
-            await self._stop(control)
+            if control.name == answer.BRAKE:
+                await self.votes.brake(control)
+            else:
+                await self._stop(control)
 
     async def _stop(self, control: Control) -> None:
         now = self._clock.now()
@@ -208,11 +218,11 @@ class Router:
                 owner=owner,
             )
 
-        moderates = decide(self._house.policy, (), request(None), now).allowed
+        moderates = decide(self._house.policy, {}, request(None), now).allowed
         everywhere = moderates and self._options.place_is_person
         candidates = await self._journal.stoppable(control, everywhere=everywhere)
         turns, owner = answer.owner_to_stop(control.message, candidates, may_stop_others=moderates)
-        verdict = decide(self._house.policy, (), request(owner if turns else asker.id), now)
+        verdict = decide(self._house.policy, {}, request(owner if turns else asker.id), now)
         stopped = turns if verdict.allowed else ()
         words = _stop_words(verdict, stopped)
         reply = Keyed(Say(words, control.message.id, control.message.thread, notice=True), Role.ANSWER)
@@ -303,13 +313,25 @@ class Router:
 
     async def _run(self, claimed: Claimed) -> None:
         now = self._clock.now()
+        policy = held(self._house.policy, claimed.turn.place.policy)
+        with speaking(policy.language or self._house.language):
+            await self._decide(replace(claimed, turn=answer.remembering(claimed.turn, policy, now)), now)
+
+    async def _decide(self, claimed: Claimed, now: int) -> None:
         turn = claimed.turn
         rest = answer.continuation(turn)
         if answer.needs_no_request(turn):
             verdict = NEWS if turn.kind is TurnKind.POLICY else ALLOWED
         else:
-            request = answer.request_for(claimed, max_age_ms=self._options.max_age_ms)
-            verdict = decide(self._house.policy, (), request, now, room=limits_of(turn.place.policy))
+            request = answer.request_for(
+                claimed,
+                max_age_ms=self._options.max_age_ms,
+                own_name=self._options.own_name,
+                remote_model=self._house.model_is_remote,
+            )
+            verdict = decide(
+                self._house.policy, grants_of(turn.place.grants), request, now, room=turn.place.policy
+            )
         if not verdict.allowed:
             aloud = answer.speaks(
                 verdict,
@@ -344,6 +366,8 @@ class Router:
             log.exception("bot_failed", turn=turn.id, bot=turn.bot)
             await self._fail(claimed, run, wording.Failure.INTERNAL)
         else:
+            if turn.bot == answer.CHAT:
+                reply = replace(reply, features={**reply.features, **answer.screened(claimed)})
             await self._answer(claimed, verdict, reply, run.draft_key)
 
     async def _looked_at(self, claimed: Claimed) -> Claimed | None:
@@ -388,6 +412,7 @@ class Router:
             draft_key=draft_key,
             said=claimed.said,
             files=reply.files,
+            state=reply.state,
         )
         settlement = Settlement(
             outcome=Outcome.ANSWERED,
@@ -398,6 +423,7 @@ class Router:
             wait_until=None if wait is None else wait.until,
             wait_state=None if wait is None else wait.state,
             heard=reply.heard,
+            vote=reply.vote,
         )
         await self._store(claimed, settlement)
         if reply.forget is not None:
@@ -462,6 +488,8 @@ class Router:
             log.info("turn_overtaken", turn=turn.id)
             return
         self._delivery.ring()
+        if settlement.vote is not None:
+            self.votes.ring()
         log.info(
             "turn",
             turn=turn.id,

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from policies.room import ANYONE, Voice
+from policies.classes import Class
+from policies.room import ANYONE, Answers, Voice
+from policies.room import Peer as PeerName
 
 BUNDLED = "bundled"
 ECHO = "echo"
@@ -289,7 +291,7 @@ class SpeechSettings(Section):
 
 
 class PolicySettings(Section):
-    """What every room allows until rooms decide for themselves."""
+    """What any room may allow, at most; a room's own policy narrows it."""
 
     askers: tuple[Who, ...] | None = Field(
         default=None, description="Who may ask. Unset: the same people and servers as `matrix.allow`."
@@ -309,6 +311,24 @@ class PolicySettings(Section):
             'begins with the bot\'s name, `"all"` every voice message is written down.'
         ),
     )
+    answers: Answers = Field(
+        default=Answers.ALL,
+        description=(
+            'What a room may have answered: `"direct"` only in rooms of two, `"mention"` what mentions the '
+            'bot, `"all"` every message, where the room\'s own policy says so.'
+        ),
+    )
+    peers: tuple[PeerName, ...] = Field(
+        default=(ANYONE,),
+        description='Bots of other communities that rooms may allow, as `"bot:server"`. `["*"]`: any.',
+    )
+    classes: tuple[Class, ...] = Field(
+        default=(Class.GENERAL, Class.LOCAL_KNOWLEDGE, Class.SHARED_NOTES),
+        description=(
+            "Classes of questions that rooms may let out and in: `general`, `local-knowledge`, "
+            "`shared-notes`, `health`, `children`, `location`."
+        ),
+    )
 
 
 class ChatSettings(Section):
@@ -317,6 +337,10 @@ class ChatSettings(Section):
     persona: str = Field(
         default="family",
         description='How it speaks: `"family"`, `"city"`, `"plain"`, or a TOML file of your own.',
+    )
+    language: Language = Field(
+        default="en",
+        description='What it speaks of itself where a room says nothing, as in `"nl"`: `en` or `nl` so far.',
     )
     context_messages: int = Field(
         default=20,

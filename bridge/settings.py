@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ from bridge.sections import (
     SpeechSettings,
 )
 from models.bundled import MODEL_PATH, SPEECH_PATH
-from policies.room import RoomPolicy
+from policies.room import LOOSEST, RoomPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -156,20 +155,28 @@ class Settings(BaseSettings):
 
     @property
     def room_policy(self) -> RoomPolicy:
-        """The policy of every room, for `policies.decide`."""
+        """What any room may allow, at most, for `policies.decide`."""
         askers = self.policy.askers
         if askers is None:
             askers = self.matrix.allow if self.matrix is not None else ()
-        return RoomPolicy(
-            askers=frozenset(askers),
-            per_person_day=self.policy.per_person_day,
-            per_place_day=self.policy.per_place_day,
-            voice=self.policy.voice,
+        own = self.policy
+        return LOOSEST.model_copy(
+            update={
+                "askers": frozenset(askers),
+                "per_person_day": own.per_person_day,
+                "per_place_day": own.per_place_day,
+                "voice": own.voice,
+                "answers": own.answers,
+                "ask_peers": frozenset(own.peers),
+                "answer_peers": frozenset(own.peers),
+                "classes_out": frozenset(own.classes),
+                "classes_in": frozenset(own.classes),
+            }
         )
 
     def mastodon_policy(self, account: MastodonSettings) -> RoomPolicy:
         """The policy for whoever writes to that account: the same but for who may ask."""
-        return replace(self.room_policy, askers=frozenset(account.allow))
+        return self.room_policy.model_copy(update={"askers": frozenset(account.allow)})
 
     def credentials(self, environ: Mapping[str, str] | None = None) -> CredentialFiles:
         """Where the secrets are: systemd's folder first, then the configured one.

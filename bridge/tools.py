@@ -14,23 +14,27 @@ from bridge.platform import Broken, Refused
 from models.client import ModelMisconfigured
 from models.host import State
 from policies.decide import decide
-from policies.document import Unreadable, limits_of
+from policies.document import Unreadable, held, limits_of
+from policies.grant import grants_of
 from policies.room import Voice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
-    from bots.base import Chunk, Decided, Heard
-    from bots.conversation import Message
+    from bots.base import Chunk, Decided, Heard, Vote
+    from bots.conversation import Message, Person
     from bridge.journal import Claimed, Journal
     from bridge.platform import Platform
     from bridge.schedule import Clock
     from models.client import ChatClient
     from models.hearing import SpeechClient
     from models.host import ModelHost
-    from policies.decide import Request, Verdict
+    from policies.decide import Request
+    from policies.document import Standing
     from policies.room import RoomPolicy
+    from policies.verdict import Verdict
+    from policies.vote import Ballot
 
 AWAKE_WITHIN = 60.0
 """Seconds that a turn waits for a model that is starting."""
@@ -73,6 +77,10 @@ class House:
     retention_days: int
     host: ModelHost | None = None
     """Keeps the local model server; None where the model is served elsewhere."""
+    model_is_remote: bool = False
+    """Whether what is asked leaves this machine."""
+    language: str = "en"
+    """What the bot speaks where the room says nothing (BCP 47)."""
     ears: Ears | None = None
     """None: voice is off."""
 
@@ -115,6 +123,7 @@ class TurnTools:
         self._house = house
         self._claimed = claimed
         self._platform = platform
+        self._policy = held(house.policy, claimed.turn.place.policy)
 
     @property
     def takes_files(self) -> bool:
@@ -124,20 +133,29 @@ class TurnTools:
     async def may(self, request: Request) -> Verdict:
         """Ask the policy of this place; who asks is a fact of the turn, whatever the bot says."""
         turn = self._claimed.turn
-        facts = replace(request, asker=turn.asker.id, asker_is_bot=turn.asker.is_bot, power=turn.asker.power)
-        room = limits_of(turn.place.policy)
-        return decide(self._house.policy, (), facts, self._house.clock.now(), room=room)
+        facts = replace(
+            request,
+            asker=turn.asker.id,
+            asker_is_bot=turn.asker.is_bot,
+            power=turn.asker.power,
+            remote_model=self._house.model_is_remote,
+        )
+        grants = grants_of(turn.place.grants)
+        return decide(self._house.policy, grants, facts, self._house.clock.now(), room=turn.place.policy)
 
     @property
     def ceiling(self) -> RoomPolicy:
         """What whoever runs the bot allows at most, in any room."""
         return self._house.policy
 
+    @property
+    def policy(self) -> RoomPolicy:
+        """What holds in this place: the ceiling, and the room's own limits and wording."""
+        return self._policy
+
     def _voice(self) -> Voice:
-        room = limits_of(self._claimed.turn.place.policy)
-        if isinstance(room, Unreadable):
-            return Voice.OFF
-        return (self.ceiling if room is None else self.ceiling.meet(room)).voice
+        unreadable = isinstance(limits_of(self._claimed.turn.place.policy), Unreadable)
+        return Voice.OFF if unreadable else self.policy.voice
 
     async def chat(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> AsyncGenerator[Chunk]:
         """Stream an answer of the chat model."""
@@ -199,6 +217,45 @@ class TurnTools:
         """What was decided about a message of this place."""
         place = self._claimed.turn.place
         return await self._house.journal.decided(place.account, place.id, event_id)
+
+    @property
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        return self._house.clock.now()
+
+    @property
+    def takes_votes(self) -> bool:
+        """Whether people can vote on this platform."""
+        return self._platform.takes_votes
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        """Who is in this place."""
+        return self._claimed.facts.members
+
+    @property
+    def policy_power(self) -> int:
+        """The power that writing the place's policy takes."""
+        return self._claimed.facts.policy_power
+
+    async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
+        """The votes of this place, newest first."""
+        place = self._claimed.turn.place
+        return await self._house.journal.votes(place.account, place.id, limit)
+
+    async def ballots(self, vote: Vote) -> tuple[Ballot, ...]:
+        """The ballots of a vote as they stand in the place now."""
+        return () if vote.poll is None else await self._platform.ballots(vote.place, vote.poll)
+
+    async def documents(self, limit: int = 20) -> tuple[tuple[str, Standing], ...]:
+        """What stood in this place as its policy (`""`) or as a grant (the peer), newest first."""
+        place = self._claimed.turn.place
+        return await self._house.journal.documents(place.account, place.id, limit)
+
+    async def asked(self, since: int) -> tuple[Mapping[str, object], ...]:
+        """Features of the questions that were put here since then (ms)."""
+        place = self._claimed.turn.place
+        return await self._house.journal.asked(place.account, place.id, since)
 
     async def status(self) -> Status:
         """How the house is doing."""

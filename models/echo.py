@@ -10,6 +10,9 @@ A last line that begins with one of these words behaves differently:
     echo:break   fails with the same code after its first word
     echo:slow    at least one second before each word
     echo:empty   answers nothing at all
+
+One that ends with `echo:prompt` is answered with what the model was given: how many lines there were before
+it, and the system prompt.
 """
 
 from __future__ import annotations
@@ -35,6 +38,10 @@ def echo_answer(messages: Sequence[Mapping[str, str]]) -> str:
     said = [message["content"] for message in messages if message["role"] == "user"]
     lines = [line.strip() for line in (said[-1] if said else "").splitlines() if line.strip()]
     last = lines[-1] if lines else ""
+    if last.endswith("echo:prompt"):
+        system = next((one["content"] for one in messages if one["role"] == "system"), "")
+        before = sum(len(message["content"].splitlines()) for message in messages[1:]) - 1
+        return f"Echo: {before} lines before. {system}"
     return "" if last.startswith("echo:empty") else f"Echo: {last}".rstrip()
 
 

@@ -101,6 +101,43 @@ async def test_each_field_holds_and_says_whose_rule_it_is(family: Family) -> Non
     assert await family.ask(ben) == answer_to(name_of(ben), "is it raining?")
 
 
+async def test_who_when_and_which_messages(family: Family) -> None:
+    """The power that asking takes, quiet times, and what is answered: each refuses by its own rule."""
+    ada, ben = family.ada, family.ben
+    await family.rule({"v": 1, "min_power": 50})
+    assert "This takes the power level 50 in this room, and yours is 0." in await family.ask(ben)
+    assert await family.ask(ada) == answer_to(name_of(ada), "is it raining?")
+    await family.rule({"v": 1, "quiet": ["00:00-12:00", "12:00-00:00"]})
+    assert "It is quiet time here until" in await family.ask(ben)
+    await family.rule({"v": 1, "answers": "direct"})
+    assert "I answer only in rooms of two" in await family.ask(ben)
+    await family.rule({"v": 1, "answers": "all"})
+    unaddressed = await ben.say(family.room, "nobody in particular", mentions=[])
+    assert await family.answer(unaddressed) == answer_to(name_of(ben), "nobody in particular")
+
+
+async def test_how_it_answers(family: Family) -> None:
+    """How much it reads and writes, its manner, its language: what the model is given, and what is said."""
+    ben = family.ben
+    await ben.say(family.room, "the first thing", mentions=[])
+    given = await family.ask(ben, "echo:prompt")
+    assert not given.startswith("Echo: 0 lines before.")
+    await family.rule({"v": 1, "memory_messages": 0, "persona": "Speak like a pirate.", "answer_words": 500})
+    given = await family.ask(ben, "echo:prompt")
+    assert given.startswith("Echo: 0 lines before.")
+    assert "Speak like a pirate. Answer in at most 500 words." in given
+    await family.rule({"v": 1, "memory_hours": 0})
+    assert (await family.ask(ben, "echo:prompt")).startswith("Echo: 0 lines before.")
+    await family.rule({"v": 1, "answer_words": 5})
+    cut = await family.ask(ben, "one two three four five six")
+    assert cut == f"Echo: {name_of(ben)}: one two three …"
+    await family.rule({"v": 1, "language": "nl"})
+    assert 'Answer in the language "nl".' in await family.ask(ben, "echo:prompt")
+    assert "Wie ik antwoord geef" in await family.ask(
+        ben, "!policy"
+    ) or "Wat ik hier mag" in await family.ask(ben, "!policy")
+
+
 async def test_whoever_may_redact_can_stop(family: Family) -> None:
     """A redacted document denies and says so; commands go on; a new document mends it, restart or not."""
     document = await family.rule({"v": 1})

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from bots.conversation import Person, Say
+from bots.conversation import ClosePoll, OpenPoll, Person, PutState, Say
 from bridge.mastodon import manners, media, thread
 from bridge.mastodon.client import Client
 from bridge.mastodon.doorbell import Bell
 from bridge.mastodon.feed import LOOK_EVERY, Feed
 from bridge.mastodon.post import Poster
 from bridge.mastodon.translate import gone
-from bridge.platform import Event, EventKind, Misconfigured, Refused, Retryable
+from bridge.platform import Broken, Event, EventKind, Found, Misconfigured, Refused, Retryable
 from bridge.schedule import Doorbell
 from policies.decide import MODERATOR_POWER
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from bots.conversation import Attachment, Turn
-    from bridge.platform import Batch, Ephemeral, Found, Fresh, Parts, StoredAction
+    from bridge.platform import Batch, Ephemeral, Fresh, Parts, StoredAction
     from bridge.schedule import Clock
+    from policies.vote import Ballot
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,7 @@ KEY_MEMORY: Final = 3600.0
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 120.0
 _READY_DEADLINE: Final = 10.0
+_VOTES: Final = (OpenPoll, ClosePoll, PutState)
 
 
 class MastodonPlatform:
@@ -52,6 +54,7 @@ class MastodonPlatform:
 
     key_memory = KEY_MEMORY
     takes_files = False
+    takes_votes = False
 
     def __init__(
         self,
@@ -146,6 +149,8 @@ class MastodonPlatform:
 
     async def perform(self, action: StoredAction) -> str | None:
         """Do `action` under its key; see `Platform.perform`."""
+        if isinstance(action.action, _VOTES):
+            raise Broken(f"{action.action.kind}: there are no votes on Mastodon")
         await self._opened()
         remote_id = await self._poster.perform(action)
         if isinstance(action.action, Say) and action.action.reply_to is not None:
@@ -157,8 +162,15 @@ class MastodonPlatform:
 
     async def find(self, action: StoredAction) -> str | Found:
         """Look for `action`; see `Platform.find`."""
+        if isinstance(action.action, _VOTES):
+            return Found.ABSENT
         await self._opened()
         return await self._poster.find(action)
+
+    async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
+        """None: there are no votes here. A poll of Mastodon does not say who answered what."""
+        del place, poll
+        return ()
 
     def parts(self, text: str, reply_to: str | None = None) -> Parts:
         """Cut Markdown into posts; see `Platform.parts`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bots.conversation import Keyed, Person, Place, Role, Say
 from bridge.journal import Admission, Event, EventKind, Journal, Known, Outcome, Settlement
 from bridge.platform import Batch, PlaceFacts
-from policies.decide import Code, Verdict
+from policies.verdict import Code, Verdict
 from tests.bench.table import Row, at_most, seconds, spread
 
 if TYPE_CHECKING:

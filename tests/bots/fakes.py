@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 from bots.base import Chunk, Decided, Draft, Heard, Reply, Status, Waiting
 from bots.conversation import Attachment, Message, Person, Place, PlaceKind, Turn, TurnKind
-from policies.decide import Request, Verdict, decide
-from policies.room import RoomPolicy, Voice
+from policies.decide import Request, decide
+from policies.room import LOOSEST, RoomPolicy, Voice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from bots.base import Bot
+    from bots.base import Bot, Vote
     from models.transcript import Transcript
+    from policies.document import Standing
+    from policies.verdict import Verdict
+    from policies.vote import Ballot
 
 OWN_ID = "@hearth:home"
 ADA = Person("@ada:home", "Ada")
@@ -41,13 +44,18 @@ class FakeTools:
     listened: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     deafened: int = 0
     takes_files: bool = True
+    room: RoomPolicy = LOOSEST
 
     @property
     def ceiling(self) -> RoomPolicy:
         return RoomPolicy(askers=frozenset({"*"}), voice=self.voice)
 
+    @property
+    def policy(self) -> RoomPolicy:
+        return self.ceiling.meet(self.room)
+
     async def may(self, request: Request) -> Verdict:
-        return decide(self.ceiling, (), request, 0)
+        return decide(self.ceiling, {}, request, 0)
 
     async def hear(self, message: Message, *, hotwords: Sequence[str] = ()) -> AsyncGenerator[Heard]:
         self.listened.append((message.id, tuple(hotwords)))
@@ -69,6 +77,26 @@ class FakeTools:
                 yield chunk
         finally:
             self.closed += 1
+
+    @property
+    def now(self) -> int:
+        return 0
+
+    takes_votes = True
+    people: tuple[Person, ...] = ()
+    policy_power = 50
+
+    async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
+        return ()
+
+    async def ballots(self, vote: Vote) -> tuple[Ballot, ...]:
+        return ()
+
+    async def documents(self, limit: int = 20) -> tuple[tuple[str, Standing], ...]:
+        return ()
+
+    async def asked(self, since: int) -> tuple[Mapping[str, object], ...]:
+        return ()
 
     async def count_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
         self.counted.append([dict(one) for one in messages])

@@ -13,8 +13,8 @@ from bots import wording
 from bots.base import Decided, Forget
 from bots.conversation import Person, PlaceKind, TurnKind
 from bots.steward import Steward
-from policies.decide import Code, Verdict
 from policies.document import Standing
+from policies.verdict import Code, Verdict
 from tests.bots.fakes import ADA, OWN, FakeTools, last_of, own, said, turn_of
 
 REFUSED = Decided(

@@ -43,8 +43,9 @@ from bridge.answer import (
 )
 from bridge.journal import Admission, Claimed, Counters, Known
 from bridge.platform import Event, EventKind, PlaceFacts
-from policies.decide import Code, Deed, Verdict
+from policies.decide import Deed
 from policies.room import Voice
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     from typing import Any

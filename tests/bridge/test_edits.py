@@ -133,7 +133,7 @@ async def test_the_edit_of_somebody_else_is_nothing(server: FakeServer, start: S
 async def test_a_refused_edit_leaves_the_answer(server: FakeServer, start: Start) -> None:
     """An edit that the policy does not let us answer must not take the answer away that stands."""
     question = server.say("Tuesday?")
-    process = await start(policy=RoomPolicy(frozenset({"*"}), per_person_day=1))
+    process = await start(policy=RoomPolicy(per_person_day=1))
     await process.idle()
     server.edit(question, "Wednesday?")
     await process.idle()

@@ -23,7 +23,7 @@ from bridge.tools import Ears, House
 from models.client import Chunk
 from models.hearing import Heard
 from models.transcript import Segment, Transcript
-from policies.room import RoomPolicy
+from policies.room import LOOSEST, RoomPolicy, Voice
 from tests.fakes.clock import VirtualClock
 from tests.fakes.platform import FakePlatform
 
@@ -53,8 +53,12 @@ WRITES = (
     "park_action",
     "count_possible_duplicate",
     "expire",
+    "counted",
+    "close_vote",
+    "handle_brake",
+    "remind",
 )
-ANYONE = RoomPolicy(askers=frozenset({"*"}))
+ANYONE = LOOSEST.model_copy(update={"voice": Voice.ASKED})
 
 
 class Death(BaseException):
@@ -263,7 +267,12 @@ class Process:
         self.delivery.ring()
         self._tasks = [
             asyncio.create_task(loop)
-            for loop in (self.router.listen(), self.router.work(), self.delivery.run())
+            for loop in (
+                self.router.listen(),
+                self.router.work(),
+                self.delivery.run(),
+                self.router.votes.watch(),
+            )
         ]
         self._reaper = asyncio.create_task(self._reap())
 
@@ -289,6 +298,8 @@ class Process:
                 counts = await self.journal.counts()
                 read = int(cursor or 0) == len(self.server.stream)
                 owed = counts.pending or counts.running or counts.undelivered
+                votes, _ = await self.journal.votes_to_count(self.platform.account, self.clock.now())
+                owed = owed or any(vote.poll is not None for vote in votes)
                 if read and not owed and not self.router._running and not self.delivery._busy:
                     return True
                 await asyncio.sleep(pause)
@@ -304,8 +315,8 @@ class Process:
     async def stop(self, grace: float = 20.0) -> None:
         """A graceful stop, in the order of `bridge.app`."""
         self.over = True
-        listen, work, deliver = self._tasks
-        await _end([work])
+        listen, work, deliver, count = self._tasks
+        await _end([work, count])
         await self.router.finish(grace)
         await _end([deliver])
         await self.delivery.drain(5)
