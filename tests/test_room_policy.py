@@ -133,9 +133,7 @@ async def test_how_it_answers(family: Family) -> None:
     assert cut == f"Echo: {name_of(ben)}: one two three …"
     await family.rule({"v": 1, "language": "nl"})
     assert 'Answer in the language "nl".' in await family.ask(ben, "echo:prompt")
-    assert "Wie ik antwoord geef" in await family.ask(
-        ben, "!policy"
-    ) or "Wat ik hier mag" in await family.ask(ben, "!policy")
+    assert "Wat ik hier mag:" in await family.ask(ben, "!policy")
 
 
 async def test_whoever_may_redact_can_stop(family: Family) -> None:

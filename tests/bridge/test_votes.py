@@ -468,3 +468,58 @@ async def test_rehearse_counts_and_keeps_no_words(family: FakeServer, start: Sta
     assert "Of 3 questions of the last 30 days, 2 would have been allowed to leave this room; 1 with" in said(
         family
     )
+
+
+async def test_a_thousand_votes_at_once_are_few_counts(server: FakeServer, start: Start) -> None:
+    """A city's room: each ballot is read, none makes a request of its own, and the room is told once."""
+    people = [Person(f"@person{number}:home") for number in range(1_000)]
+    server.room(ROOM, PlaceKind.GROUP, *people, MOD, HEARTH)
+    rule(server, mode="majority", voting_hours=24)
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, "!propose voice off", by=people[0])
+    assert "at least 48 yes of 1001" in server.polls[poll].text
+    reads = 0
+    whole = process.platform.ballots
+
+    async def ballots(place: str, event: str) -> Any:
+        nonlocal reads
+        reads += 1
+        return await whole(place, event)
+
+    process.platform.ballots = ballots  # type: ignore[assignment,method-assign]  # counted
+    for number, person in enumerate([*people, MOD]):
+        server.vote(poll, Choice.YES if number % 3 else Choice.NO, by=person)
+    await process.idle()
+    assert "667 yes, 334 no" in said(server)
+    assert said(server).count("Not passed: too many were against it.") + said(server).count("Passed") == 1
+    assert reads < 100
+
+
+async def test_a_ballot_that_a_moderator_deletes_ends_nothing_early(family: FakeServer, start: Start) -> None:
+    """Without its poll there is nothing to count: it fails when it is due, and the room is told why."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    family.vote(poll, by=ADA)
+    await process.idle()
+    family.redact(poll, by=MOD)
+    await process.idle()
+    assert "assed" not in said(family)
+    await process.clock.sleep(25 * 3600)
+    await process.idle()
+    assert "Not passed" in said(family)
+    assert (await policy(process)).voice is Voice.ALL
+
+
+async def test_leaving_the_room_ends_its_votes_in_silence(family: FakeServer, start: Start) -> None:
+    """What we cannot read we do not count; nothing is said or set in a room that we have left."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    for person in (ADA, BEN):
+        family.vote(poll, by=person)
+    await process.idle()
+    family.leave()
+    family.vote(poll, by=MOD)
+    await process.clock.sleep(25 * 3600)
+    await process.idle()
+    assert "assed" not in said(family)
+    assert [vote.state for vote in await process.journal.votes(OWN, ROOM, 5)] == ["failed"]
