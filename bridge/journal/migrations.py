@@ -262,6 +262,11 @@ _VOTES = (
         at INTEGER NOT NULL,
         PRIMARY KEY (account, place, peer, member)
     ) STRICT""",
+    # What a question was about goes with its words.
+    """CREATE TRIGGER features_erased AFTER UPDATE OF text ON events WHEN new.text IS NULL BEGIN
+        UPDATE turns SET features = json_remove(features, '$.screened', '$.names')
+        WHERE account = new.account AND message = new.id;
+    END""",
     """CREATE TABLE stopped (
         account TEXT NOT NULL,
         place TEXT NOT NULL,

@@ -468,6 +468,9 @@ async def test_rehearse_counts_and_keeps_no_words(family: FakeServer, start: Sta
     assert "Of 3 questions of the last 30 days, 2 would have been allowed to leave this room; 1 with" in said(
         family
     )
+    assert any("screened" in one for one in await process.journal.asked(OWN, ROOM, 0))
+    await process.journal.expire(process.clock.now() + 1)
+    assert not any("screened" in one or "names" in one for one in await process.journal.asked(OWN, ROOM, 0))
 
 
 async def test_a_thousand_votes_at_once_are_few_counts(server: FakeServer, start: Start) -> None:
