@@ -9,6 +9,7 @@ import random
 import secrets
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bots import wording
@@ -26,6 +27,8 @@ from tests.human import Human
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.human import Said
 
 GRANTS = 50
 REQUESTS = 10_000
@@ -185,6 +188,10 @@ def count() -> Row:
     )
 
 
+def _tells(bot: str, words: str, one: Said) -> bool:
+    return one.sender == bot and words in one.text
+
+
 async def effect(folder: Path, times: int) -> Row:
     """From the server's yes to a state event until the bot says in the room what is different."""
     took = []
@@ -199,10 +206,8 @@ async def effect(folder: Path, times: int) -> Row:
             for limit in range(1, times + 1):
                 await human.put_state(room, STATE_TYPE, {"v": 1, "per_person_day": limit})
                 started = time.perf_counter()
-                words = f"{limit} answer"
-                await human.until(
-                    room, lambda one, words=words: one.sender == bot and f": {words}" in one.text
-                )
+                words = f": {limit} answer"
+                await human.until(room, partial(_tells, bot, words))
                 took.append(time.perf_counter() - started)
     return Row(
         "a rule, from the server to its effect, told",

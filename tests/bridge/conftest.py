@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bots.conversation import PlaceKind
+from tests.bridge.family import BOT, HEARTH, rule
 from tests.fakes.clock import VirtualClock, VirtualLoop
 from tests.fakes.process import Process
-from tests.fakes.server import ROOM, FakeServer
+from tests.fakes.server import ADA, BEN, MOD, ROOM, FakeServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -45,3 +46,11 @@ async def start(server: FakeServer, tmp_path: Path) -> AsyncIterator[Callable[..
 async def _over(process: Process) -> None:
     if not process.over:
         await process.stop()
+
+
+@pytest.fixture
+async def family(server: FakeServer) -> FakeServer:
+    """Ada, Ben and a moderator, who decide by consent, within a day."""
+    server.room(ROOM, PlaceKind.GROUP, ADA, BEN, MOD, HEARTH, BOT)
+    rule(server, mode="consent", voting_hours=24)
+    return server

@@ -5,71 +5,30 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from bots.conversation import Person, PlaceKind
 from bridge.platform import Retryable
-from policies.document import STATE_TYPE, limits_of
-from policies.grant import GRANT_TYPE, Grant, Status, read_grant
-from policies.room import LOOSEST, RoomPolicy, Voice
+from policies.document import STATE_TYPE
+from policies.grant import GRANT_TYPE, Grant, Status
+from policies.room import LOOSEST, Voice
 from policies.vote import EXTENSION_MS, Choice, electorate_hash
+from tests.bridge.family import (
+    ASK,
+    BOT,
+    CITY,
+    DAY,
+    EVE,
+    HEARTH,
+    KEY,
+    grants,
+    policy,
+    propose,
+    rule,
+    said,
+)
 from tests.fakes.server import ADA, BEN, MOD, OWN, ROOM, FakeServer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from tests.fakes.process import Process
-
-    Start = Callable[..., Awaitable[Process]]
-
-HOUR = 3_600_000
-DAY = 24 * HOUR
-CITY = "bot:city.example"
-KEY = "A" * 43
-HEARTH = Person(OWN, "Hearth", power=100)
-EVE = Person("@eve:home", "Eve")
-BOT = Person("@other-bot:home", "Bot", is_bot=True)
-ASK = f"!propose ask @{CITY} classes=local-knowledge until=3 months key={KEY}"
-
-
-@pytest.fixture
-async def family(server: FakeServer) -> FakeServer:
-    """Ada, Ben and a moderator, who decide by consent, within a day."""
-    server.room(ROOM, PlaceKind.GROUP, ADA, BEN, MOD, HEARTH, BOT)
-    rule(server, mode="consent", voting_hours=24)
-    return server
-
-
-def rule(server: FakeServer, by: Person = MOD, **fields: Any) -> str:
-    return server.put_state(STATE_TYPE, json.dumps({"v": 1, **fields}), by=by)
-
-
-async def policy(process: Process) -> RoomPolicy:
-    """What is in force."""
-    facts = await process.journal.place(OWN, ROOM)
-    assert facts is not None
-    found = limits_of(facts.place.policy)
-    assert isinstance(found, RoomPolicy)
-    return found
-
-
-async def grants(process: Process) -> dict[str, Any]:
-    facts = await process.journal.place(OWN, ROOM)
-    assert facts is not None
-    return {peer: read_grant(one.text, peer) for peer, one in facts.place.grants}
-
-
-async def propose(process: Process, words: str = "!propose voice off", by: Person = ADA) -> str:
-    """Propose, and wait for the poll: its event."""
-    known = set(process.server.polls)
-    process.server.say(words, by=by)
-    await process.idle()
-    (poll,) = set(process.server.polls) - known
-    return poll
-
-
-def said(server: FakeServer) -> str:
-    return "\n\n".join(server.texts())
+    from tests.bridge.family import Start
 
 
 async def test_what_all_want_holds_at_once(family: FakeServer, start: Start) -> None:
@@ -391,86 +350,6 @@ async def test_a_room_that_cannot_be_read_is_asked_again(family: FakeServer, sta
     down = False
     await process.idle()
     assert (await policy(process)).voice is Voice.OFF
-
-
-# -- set, preset, undo, history --------------------------------------------------------------------
-
-
-async def test_a_moderator_sets_and_undoes(server: FakeServer, start: Start) -> None:
-    """Where admins decide: one thing at a time, with what it was; mistakes get a guess; back again."""
-    server.room(ROOM, PlaceKind.GROUP, ADA, MOD, HEARTH)
-    process = await start(policy=LOOSEST)
-    for words in ("!policy set voise off", "!policy set voice off", "!policy set voice off"):
-        server.say(words, by=MOD)
-        await process.idle()
-    assert "There is no `voise` in a policy. Did you mean `voice`?" in said(server)
-    assert "- What I listen to: nothing (was: every voice message, and I write it down)" in said(server)
-    assert "That is how it is already." in said(server)
-    assert (await policy(process)).voice is Voice.OFF
-    server.say("!policy set language nl", by=MOD)
-    await process.idle()
-    server.say("!policy history", by=ADA)
-    server.say("!policy undo", by=MOD)
-    await process.idle()
-    assert "`@mod:home`: `language`" in said(server) or "`@hearth:home`: `language`" in said(server)
-    assert (await policy(process)).language == ""
-    assert (await policy(process)).voice is Voice.OFF
-
-
-async def test_a_preset_shows_what_it_changes_and_waits(server: FakeServer, start: Start) -> None:
-    """Only a yes of somebody who may sets it."""
-    server.room(ROOM, PlaceKind.GROUP, ADA, MOD, HEARTH)
-    process = await start(policy=LOOSEST)
-    server.say("!policy preset school", by=MOD)
-    await process.idle()
-    offer = server.shown()[-1]
-    assert "What I listen to" in offer.text
-    assert "Reply `yes`" in offer.text
-    server.say("no", by=MOD, reply_to=offer.id)
-    await process.idle()
-    assert "Nothing was changed." in said(server)
-    server.say("!policy preset school", by=MOD)
-    await process.idle()
-    server.say("yes", by=ADA, reply_to=server.shown()[-1].id)
-    await process.idle()
-    assert "This takes the power level 50" in said(server)
-    server.say("!policy preset school", by=MOD)
-    await process.idle()
-    server.say("Yes!", by=MOD, reply_to=server.shown()[-1].id)
-    await process.idle()
-    assert not (await policy(process)).remote_model
-
-
-async def test_why_is_a_dry_run(family: FakeServer, start: Start) -> None:
-    """A question in quotes, with a peer or without: what would be decided, and nothing is asked."""
-    process = await start(policy=LOOSEST)
-    family.say('!policy why "When does the pool open?"', by=ADA)
-    family.say(f'!policy why "When does the pool open?" peer=@{CITY}', by=ADA)
-    await process.idle()
-    assert "That would be allowed. The rule is `policy.askers`." in said(family)
-    assert f"That would be refused. Nobody has allowed `{CITY}` here." in said(family)
-    assert "The rule is `room.ask_peers`." in said(family)
-    assert process.bot.runs == []  # type: ignore[attr-defined]  # a Parrot
-
-
-async def test_rehearse_counts_and_keeps_no_words(family: FakeServer, start: Start) -> None:
-    """Last month's questions by what was recorded of each."""
-    process = await start(policy=LOOSEST)
-    for words in (
-        "When does the library open?",
-        "My son has a fever, what now?",
-        "Does Ben like the museum?",
-    ):
-        family.say(words, by=ADA)
-        await process.idle()
-    family.say(f"!policy rehearse ask @{CITY} classes=general", by=BEN)
-    await process.idle()
-    assert "Of 3 questions of the last 30 days, 2 would have been allowed to leave this room; 1 with" in said(
-        family
-    )
-    assert any("screened" in one for one in await process.journal.asked(OWN, ROOM, 0))
-    await process.journal.expire(process.clock.now() + 1)
-    assert not any("screened" in one or "names" in one for one in await process.journal.asked(OWN, ROOM, 0))
 
 
 async def test_a_thousand_votes_at_once_are_few_counts(server: FakeServer, start: Start) -> None:
