@@ -97,7 +97,7 @@ async def _policy(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: PL
             return _wrong(found) if isinstance(found, Mistake) else await _set(Proposal(found), turn, tools)
         case "preset":
             return _offer(rest.casefold(), turn, tools)
-        case "why":
+        case "why" if rest.strip():
             return await _why(rest, turn, tools)
         case "rehearse":
             return await _rehearse(rest, turn, tools)

@@ -87,6 +87,12 @@ class Votes:
             except (Refused, Broken) as error:
                 log.error("vote_lost", vote=vote.id, place=vote.place, error=str(error))
                 await self._end(vote, _nothing(vote), State.FAILED, Reason.TOO_FEW_YES, seen)
+            except sqlite3.Error:
+                raise
+            except Exception:
+                # A bug about one vote must cost neither the others nor the bridge.
+                log.exception("vote_bug", vote=vote.id, place=vote.place)
+                again.append(self._clock.now() + AGAIN_MS)
         again += await self._remind()
         due = await self._journal.next_vote(account)
         if due is not None and due > self._clock.now():
