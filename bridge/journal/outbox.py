@@ -219,7 +219,8 @@ def erase_payloads(db: sqlite3.Connection, where: str, values: list[object]) -> 
     db.execute(
         "UPDATE actions SET payload = json_set(payload, '$.text', ''), "
         "remote_id = CASE kind WHEN 'upload' THEN '' ELSE remote_id END "
-        f"WHERE state != 'pending' AND kind IN ('say', 'revise', 'upload') AND ({where})",
+        "WHERE state != 'pending' AND kind IN ('say', 'revise', 'upload', 'open_poll', 'close_poll') "
+        f"AND ({where})",
         values,
     )
 
