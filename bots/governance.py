@@ -47,6 +47,8 @@ HOUR_MS: Final = 3_600_000
 CONFIRM_MS: Final = HOUR_MS
 MONTH_MS: Final = 30 * 24 * HOUR_MS
 HISTORY: Final = 10
+MOST_VOTES: Final = 10
+"""Open at once in one room; more are noise."""
 PRESET: Final = "preset"
 """In the state of a turn that waits: the preset that was offered."""
 _YES: Final = re.compile(r"\W*(yes|y|ok|okay|ja|j|\U0001f44d)\W*", re.IGNORECASE)
@@ -276,8 +278,11 @@ async def _propose(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: P
     before = wording_policy.would_change(tools.ceiling, base, new)
     if not before and not found.peer and new.mode is base.mode:
         return Reply(wording_votes.not_allowed_by_operator())
-    if any(one.is_open and one.proposal.matter == found.matter for one in await tools.votes()):
+    running = [one for one in await tools.votes(1_000) if one.is_open]
+    if any(one.proposal.matter == found.matter for one in running):
         return Reply(wording_votes.already_open())
+    if len(running) >= MOST_VOTES:
+        return Reply(wording_votes.too_many(MOST_VOTES))
     return _open(found, base, before, turn, tools)
 
 

@@ -32,6 +32,8 @@ HOW: Final[Mapping[Mode, str]] = {
         "It takes at least {yes} yes of {members}, and at least {ratio} yes for each vote against."
     ),
 }
+LONGEST_VALUE: Final = 2_500
+"""Characters of a value that a ballot shows."""
 BECAUSE: Final[Mapping[str, str]] = {
     Reason.ENOUGH: N_("enough said yes"),
     Reason.TOO_FEW_YES: N_("too few said yes"),
@@ -69,7 +71,8 @@ def what(proposal: Proposal) -> str:
 def _value(value: object) -> str:
     if value is None:
         return _("as whoever runs me set it")
-    return quoted(", ".join(str(one) for one in value) or "-" if isinstance(value, list) else str(value))
+    words = ", ".join(str(one) for one in value) or "-" if isinstance(value, list) else str(value)
+    return quoted(words, LONGEST_VALUE)  # whoever votes on it must be able to read all of it
 
 
 def ballot(proposal: Proposal, rule: Rule, members: int, due: int, before: str, trial_days: int) -> str:
@@ -112,6 +115,12 @@ def opened(members: int, voters: frozenset[str], due: int) -> str:
 def already_open() -> str:
     """There is a vote on the same matter."""
     return _("There is a vote about that already. Please wait for its end.")
+
+
+def too_many(most: int) -> str:
+    """As many votes are open as people can follow."""
+    words = _("There are {count} votes open here already. Please wait for the end of one.")
+    return words.format(count=most)
 
 
 def nobody_may_vote(hours: int) -> str:

@@ -152,7 +152,8 @@ class Votes:
         if facts is None or not facts.joined:
             actions = []
         text = None if grant is None else grant.model_dump_json()
-        closing = Closing(str(state), reason, _told(count), vote.due, policy, text)
+        applies = bool(sets) and bool(actions)
+        closing = Closing(str(state), reason, _told(count), vote.due, policy, text, applies)
         await self._close(vote, closing, tuple(actions), seen)
 
     def _grant(self, vote: Vote, base: RoomPolicy, facts: PlaceFacts | None) -> Grant | None:

@@ -29,11 +29,13 @@ def take(db: sqlite3.Connection, account: str, place: Place) -> tuple[str | None
     base_text = None if row is None else row["base"]
     base = _policy(base_text)
     known = {} if row is None else {peer: Standing(**one) for peer, one in json.loads(row["grants"])}
+    before = None if row is None or row["policy"] is None else Standing(**json.loads(row["policy"]))
     held = place.policy
-    if place.policy is not None:
-        before = None if row is None else row["policy"]
-        if before is None or json.loads(before)["text"] != place.policy.text:
-            _note(db, account, place.id, "", place.policy)
+    if row is not None and before == place.policy:
+        # Nothing was written meanwhile; what a vote has decided may be in force before it stands in the room.
+        held = None if row["held"] is None else Standing(**json.loads(row["held"]))
+    elif place.policy is not None:
+        _note(db, account, place.id, "", place.policy)
         found = parsed(place.policy.text)
         if isinstance(found, PolicyDocument):
             voted = _voted(db, account, place.id, found.decided_by, policy=found.policy())
@@ -95,11 +97,18 @@ def _voted(
     policy: RoomPolicy | None = None,
     grant: Grant | None = None,
 ) -> bool:
-    """Whether the vote `poll` (its event) has passed here with just this result, and still counts."""
+    """Whether the vote `poll` (its event) has passed here with just this result, and no later one did.
+
+    An earlier decision is no licence to undo a later one: of the policy only the last vote counts, of a grant
+    the last one about its peer.
+    """
     row = db.execute(
         "SELECT v.* FROM votes v JOIN actions a ON a.key = v.poll_key "
-        "WHERE v.account = ? AND v.place = ? AND a.remote_id = ? AND v.state = 'passed'",
-        [account, place, poll],
+        "WHERE v.account = ? AND v.place = ? AND a.remote_id = ? AND v.state = 'passed' "
+        "AND NOT EXISTS (SELECT 1 FROM votes w WHERE w.account = v.account AND w.place = v.place "
+        "AND w.state = 'passed' AND (w.closed_at, w.id) > (v.closed_at, v.id) "
+        "AND (w.matter = v.matter OR ?))",
+        [account, place, poll, policy is not None],
     ).fetchone()
     if row is None:
         return False

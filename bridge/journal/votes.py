@@ -38,7 +38,8 @@ _SELECT = (
 class Closing:
     """How a vote goes on or ends: its new state, why, and what was counted; `due` where it is extended.
 
-    `policy` and `grant` are the texts that it decides.
+    `policy` and `grant` are the texts that it decides; `applies` says that we can write them down, so that
+    the policy is in force from now on: the next vote that ends is about what this one has decided.
     """
 
     state: str
@@ -47,6 +48,7 @@ class Closing:
     due: int
     policy: str | None = None
     grant: str | None = None
+    applies: bool = False
 
 
 def open_one(
@@ -185,6 +187,12 @@ def close(
         return False
     if not extends:
         counted(db, account, vote, newest_event(db, account), now)  # whoever votes now is too late
+    if closing.policy is not None and closing.applies:
+        held = {"text": closing.policy, "set_by": account, "set_at": now}
+        db.execute(
+            "UPDATE places SET base = ?, held = ? WHERE account = ? AND id = ?",
+            [closing.policy, json.dumps(held), account, vote.place],
+        )
     for keyed in actions:
         outbox.put(db, cause_of(account, vote, closing.state), keyed, device=device, now=now)
     return True

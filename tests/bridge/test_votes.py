@@ -198,6 +198,59 @@ async def test_a_vote_cannot_be_borrowed(family: FakeServer, start: Start) -> No
     assert (await policy(process)).ask_peers == frozenset()
 
 
+async def test_an_earlier_vote_does_not_undo_a_later_one(family: FakeServer, start: Start) -> None:
+    """A document that the room once decided is a document like any other after the next vote."""
+    process = await start(policy=LOOSEST)
+
+    async def agree(words: str) -> str:
+        poll = await propose(process, words)
+        for person in (ADA, BEN, MOD):
+            family.vote(poll, by=person)
+        await process.idle()
+        return family.state[ROOM, STATE_TYPE, ""][1]
+
+    first = await agree("!propose voice named")
+    await agree("!propose voice off")
+    family.put_state(STATE_TYPE, first)
+    await process.idle()
+    assert (await policy(process)).voice is Voice.OFF
+
+
+async def test_two_votes_that_end_together_both_hold(family: FakeServer, start: Start) -> None:
+    """The second is about what the first has decided, before the room's state tells of it."""
+    process = await start(policy=LOOSEST)
+    polls = [await propose(process, words) for words in ("!propose voice off", "!propose answers direct")]
+    for poll in polls:
+        for person in (ADA, BEN):
+            family.vote(poll, by=person)
+    await process.idle()
+    await process.stop()
+    for poll in polls:
+        family.vote(poll, by=MOD)
+    again = await start(policy=LOOSEST)
+    await again.idle()
+    now = await policy(again)
+    assert (now.voice, str(now.answers)) == (Voice.OFF, "direct")
+    stands = json.loads(family.state[ROOM, STATE_TYPE, ""][1])
+    assert (stands["voice"], stands["answers"]) == ("off", "direct")
+
+
+async def test_a_room_has_only_so_many_votes_at_once(family: FakeServer, start: Start) -> None:
+    """Ten are open; the eleventh has to wait. A ballot shows all of what it is about."""
+    process = await start(policy=LOOSEST)
+    persona = "Be kind. " * 100
+    poll = await propose(process, f"!propose persona {persona}")
+    assert persona.strip() in family.polls[poll].text
+    for number in range(9):
+        await process.clock.sleep(60)
+        await propose(process, f"!propose ask @bot:c{number}.example")
+    await process.clock.sleep(60)
+    family.say("!propose voice off")
+    await process.idle()
+    assert "There are 10 votes open here already." in said(family)
+    assert len(family.polls) == 10
+
+
 async def test_a_peer_is_on_trial_renewed_and_lapses(family: FakeServer, start: Start) -> None:
     """Allowed for thirty days, the room is reminded, votes again for the whole term."""
     process = await start(policy=LOOSEST)
