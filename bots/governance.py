@@ -22,6 +22,7 @@ from policies.document import (
     STATE_TYPE,
     UNSET,
     Unreadable,
+    base_of,
     effective,
     inert,
     limits_of,
@@ -116,12 +117,6 @@ def _wrong(found: Mistake) -> Reply:
     return Reply(wording_policy.mistake(found), features={"mistake": found.code})
 
 
-def base_of(turn: Turn) -> RoomPolicy:
-    """What is in force here; where the document cannot be read, what holds where there is none."""
-    found = limits_of(turn.place.policy)
-    return UNSET if isinstance(found, Unreadable) else found
-
-
 def _own_power(turn: Turn, tools: Tools) -> int:
     return next((one.power for one in tools.people if one.id == turn.place.account), 0)
 
@@ -130,7 +125,7 @@ def _own_power(turn: Turn, tools: Tools) -> int:
 
 
 async def _set(wanted: Proposal, turn: Turn, tools: Tools) -> Reply:
-    new = wanted.policy(base_of(turn))
+    new = wanted.policy(base_of(turn.place.policy))
     if isinstance(new, Unreadable):
         return _wrong(Mistake("bad_value", new.where, new.problem))
     return await _put(new, turn, tools)
@@ -143,7 +138,7 @@ async def _put(new: RoomPolicy, turn: Turn, tools: Tools) -> Reply:
     verdict = await tools.may(Request(Deed.SET_POLICY, turn.asker.id, policy_power=tools.policy_power))
     if not verdict.allowed:
         return Reply(wording.refusal(verdict))
-    base = base_of(turn)
+    base = base_of(turn.place.policy)
     fields = inert(new, effective(base, new, voted=False))
     if fields:
         return Reply(wording_policy.needs_vote(fields))
@@ -163,7 +158,7 @@ def _offer(name: str, turn: Turn, tools: Tools) -> Reply:
     if name not in NAMES:
         return Reply(wording_policy.no_preset(NAMES))
     new = preset(name)
-    lines = wording_policy.would_change(tools.ceiling, base_of(turn), new)
+    lines = wording_policy.would_change(tools.ceiling, base_of(turn.place.policy), new)
     words = wording_policy.preset_offer(name, _first_words(text(name)), lines)
     wait = Wait(tools.now + CONFIRM_MS, {PRESET: name}) if lines else None
     return Reply(words, wait=wait)
@@ -194,16 +189,12 @@ async def confirmed(turn: Turn, tools: Tools) -> Reply:
 
 
 async def _undo(turn: Turn, tools: Tools) -> Reply:
-    """Back to the policy before the one that stands."""
-    stood = [one for peer, one in await tools.documents(100) if not peer]
-    now = stood[0].text if stood else None
-    before = next(
-        (one for one in stood[1:] if one.text != now and not isinstance(read(one.text), Unreadable)), None
-    )
-    if now is None:
+    """Back to the policy before the one that stands; before the first one there was none."""
+    stood = [read(one.text) for peer, one in await tools.documents(100) if not peer]
+    if not stood:
         return Reply(wording_policy.same())
-    new = UNSET if before is None else read(before.text)
-    return await _put(UNSET if isinstance(new, Unreadable) else new, turn, tools)
+    before = (one for one in stood[1:] if one != stood[0] and not isinstance(one, Unreadable))
+    return await _put(next(before, UNSET), turn, tools)
 
 
 # -- why, rehearse ---------------------------------------------------------------------------------
@@ -236,7 +227,7 @@ async def _rehearse(argument: str, turn: Turn, tools: Tools) -> Reply:
     found = proposal(argument)
     if isinstance(found, Mistake):
         return _wrong(found)
-    policy = found.policy(base_of(turn))
+    policy = found.policy(base_of(turn.place.policy))
     if isinstance(policy, Unreadable):
         return _wrong(Mistake("bad_value", policy.where, policy.problem))
     asked = await tools.asked(tools.now - MONTH_MS)
@@ -269,14 +260,14 @@ async def _propose(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: P
     found = proposal(argument)
     if isinstance(found, Mistake):
         return _wrong(found)
-    base = base_of(turn)
+    base = base_of(turn.place.policy)
     new = found.policy(base)
     if isinstance(new, Unreadable):
         return _wrong(Mistake("bad_value", new.where, new.problem))
     if not found.peer and new == base:
         return Reply(wording_policy.same())
     before = wording_policy.would_change(tools.ceiling, base, new)
-    if not before and not found.peer and new.mode is base.mode:
+    if tools.ceiling.meet(new) == tools.ceiling.meet(base) and not found.peer:
         return Reply(wording_votes.not_allowed_by_operator())
     running = [one for one in await tools.votes(1_000) if one.is_open]
     if any(one.proposal.matter == found.matter for one in running):

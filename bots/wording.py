@@ -114,9 +114,6 @@ HELP_LINES: Final = (
     N_("- `!forget`: erase what I remember of you here"),
     N_("- `!forget room`: erase what I remember of everybody here (moderators)"),
 )
-HELP: Final = "\n".join(HELP_LINES)
-"""In English; `help_words` says it in the language that is spoken."""
-
 QUOTED = 60
 """Characters of a user's text that a sentence of ours repeats at most."""
 

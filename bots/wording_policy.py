@@ -114,12 +114,8 @@ def changed(by: str, change: str, ceiling: RoomPolicy, place: Place) -> str:
     if waits and not isinstance(in_force, Unreadable):
         now = in_force
     before = () if isinstance(was, Unreadable) else _lines(ceiling.meet(was))
-    return sentences_or_lines(difference(who, before, _lines(ceiling.meet(now))), waits)
-
-
-def sentences_or_lines(first: str, second: str) -> str:
-    """One paragraph, or two."""
-    return f"{first}\n\n{second}" if second else first
+    told = difference(who, before, _lines(ceiling.meet(now)))
+    return f"{told}\n\n{waits}" if waits else told
 
 
 def difference(who: str, before: Sequence[tuple[str, str]], after: Sequence[tuple[str, str]]) -> str:
@@ -176,8 +172,8 @@ def changed_grant(by: str, change: str, place: Place) -> str:
 
 
 def _lines(policy: RoomPolicy) -> tuple[tuple[str, str], ...]:
-    """Each thing that a policy says, in words; what concerns nobody is left out."""
-    always = [
+    """Each thing that a policy says, in words: every field stands in one of them."""
+    return (
         (_("Whom I answer"), _people(policy)),
         (_("What I answer"), _(TAKES[policy.answers])),
         (_("How often"), _often(policy)),
@@ -194,8 +190,26 @@ def _lines(policy: RoomPolicy) -> tuple[tuple[str, str], ...]:
         (_("What leaves this room for other communities"), _leaves(policy)),
         (_("What other communities may ask me"), _comes(policy)),
         (_("Who decides this"), _(DECIDES[policy.mode])),
-    ]
-    return tuple(always)
+        (_("How you vote"), _voting(policy)),
+    )
+
+
+def _voting(policy: RoomPolicy) -> str:
+    hours, since = policy.voting_hours, policy.min_member_hours
+    trial, term = policy.trial_days, policy.term_days
+    parts = [ngettext("for {count} hour", "for {count} hours", hours).format(count=number(hours))]
+    if since:
+        words = ngettext("members of at least {count} hour", "members of at least {count} hours", since)
+        parts.append(words.format(count=number(since)))
+    if trial:
+        words = ngettext(
+            "another community is on trial for {count} day",
+            "another community is on trial for {count} days",
+            trial,
+        )
+        parts.append(words.format(count=trial))
+    words = ngettext("a permission for at most {count} day", "a permission for at most {count} days", term)
+    return ", ".join([*parts, words.format(count=term)])
 
 
 def _people(policy: RoomPolicy) -> str:

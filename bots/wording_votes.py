@@ -39,6 +39,7 @@ BECAUSE: Final[Mapping[str, str]] = {
     Reason.TOO_FEW_YES: N_("too few said yes"),
     Reason.TOO_MANY_AGAINST: N_("too many were against it"),
     Reason.OBJECTION: N_("an objection stands"),
+    "lost": N_("the votes could not be read"),
     "unsent": N_("the ballot never reached this room"),
     "invalid": N_("it no longer makes a policy that can be read"),
 }

@@ -35,8 +35,9 @@ from bridge.ears import listening
 from bridge.journal import Journal
 from bridge.mastodon.platform import MastodonPlatform
 from bridge.matrix.platform import MatrixPlatform
+from bridge.options import Options
 from bridge.platform import Misconfigured
-from bridge.router import Options, Router
+from bridge.router import Router
 from bridge.schedule import SystemClock, scheduler
 from bridge.tools import Ears, House
 from models.client import ChatClient, Deadlines

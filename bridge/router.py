@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bots.base import Bot
     from bridge.delivery import Delivery
     from bridge.journal import Admission, Claimed, Control, Event, Journal, Known
+    from bridge.options import Options
     from bridge.platform import Platform
     from bridge.schedule import Clock
     from bridge.tools import House
@@ -59,34 +60,6 @@ MORE_MS = DAY_MS
 """How long the rest of a long answer is kept for whoever asks for more."""
 ALLOWED = Verdict(True, Code.ALLOWED, "hearth.welcome")
 NEWS = Verdict(True, Code.ALLOWED, "hearth.policy")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a router works; times in seconds.
-
-    `at_once` turns run side by side. `draft_after` is how long an answer may take before its
-    beginning is shown; `presence_after` before a receipt and typing are; `turn_deadline` before a
-    run counts as failed, `long_deadline` for work in a `long` lane, of which a quarter of `at_once`
-    (at least one) run side by side.
-    """
-
-    own_name: str = "Hearth"
-    at_once: int = 4
-    context_messages: int = 20
-    max_age_ms: int | None = 3_600_000
-    streaming: bool = True
-    receipts: bool = True
-    typing: bool = True
-    draft_after: float = 1.0
-    presence_after: float = 0.25
-    turn_deadline: float = 600.0
-    long_deadline: float = 6 * 3600.0
-    first_retry: float = 2.0
-    place_is_person: bool = False
-    """Every asker has a place of their own here, so a moderator's `!stop` means all of them."""
-    refusals_per_day: int | None = None
-    """How often a person is told why they are not answered, in 24 hours; None: always."""
 
 
 class Router:
@@ -367,7 +340,9 @@ class Router:
             await self._fail(claimed, run, wording.Failure.INTERNAL)
         else:
             if turn.bot == answer.CHAT:
-                reply = replace(reply, features={**reply.features, **answer.screened(claimed)})
+                # A long paste takes a while to screen, and the loop has others to serve.
+                about = await asyncio.to_thread(answer.screened, claimed)
+                reply = replace(reply, features={**reply.features, **about})
             await self._answer(claimed, verdict, reply, run.draft_key)
 
     async def _looked_at(self, claimed: Claimed) -> Claimed | None:

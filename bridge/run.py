@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bots.base import Bot
     from bridge.delivery import Delivery
     from bridge.journal import Claimed
+    from bridge.options import Options
     from bridge.platform import Platform
-    from bridge.router import Options
     from bridge.tools import House
 
 SHOW_QUEUE_AFTER = 3.0

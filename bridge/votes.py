@@ -24,9 +24,9 @@ from bridge.journal.votes import Braking, Closing
 from bridge.platform import Broken, Misconfigured, Refused, Retryable
 from bridge.schedule import Doorbell
 from policies.decide import MODERATOR_POWER, Deed, Request, decide
-from policies.document import STATE_TYPE, UNSET, Unreadable, held, limits_of, read, written
+from policies.document import STATE_TYPE, Unreadable, base_of, held, read, written
 from policies.grant import GRANT_TYPE, Grant, Status, read_grant
-from policies.vote import Reason, State, Tally, brake, judge
+from policies.vote import State, Tally, brake, judge
 
 if TYPE_CHECKING:
     from bots.base import Vote
@@ -86,7 +86,7 @@ class Votes:
                 again.append(self._clock.now() + AGAIN_MS)
             except (Refused, Broken) as error:
                 log.error("vote_lost", vote=vote.id, place=vote.place, error=str(error))
-                await self._end(vote, _nothing(vote), State.FAILED, Reason.TOO_FEW_YES, seen)
+                await self._end(vote, _nothing(vote), State.FAILED, "lost", seen)
             except sqlite3.Error:
                 raise
             except Exception:
@@ -126,8 +126,7 @@ class Votes:
 
     async def _end(self, vote: Vote, count: Tally, state: State, reason: str, seen: int) -> None:
         facts = await self._journal.place(self._platform.account, vote.place)
-        wish = limits_of(None if facts is None else facts.place.policy)
-        base = UNSET if isinstance(wish, Unreadable) else wish
+        base = base_of(None if facts is None else facts.place.policy)
         policy: str | None = None
         grant: Grant | None = None
         if state is State.PASSED:

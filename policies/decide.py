@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from policies import peers
 from policies.document import Standing, Unreadable, limits_of
 from policies.grant import Grant
-from policies.room import Answers, RoomPolicy, Voice
+from policies.room import Answers, Mode, RoomPolicy, Voice
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Deed(StrEnum):
 
 MODERATOR_POWER = 50
 """Matrix: the level that may redact others by default (spec, `m.room.power_levels`)."""
+OF_PEERS: Final = frozenset({Deed.ASK_PEER, Deed.ANSWER_PEER})
+"""What is done with bots of other communities."""
 OF_MEMBERS: Final = frozenset({Deed.PROPOSE, Deed.BRAKE})
 """What a member may do whatever the room's document says: nobody can be shut out of deciding by deciding."""
 ALWAYS: Final = OF_MEMBERS | {Deed.COMMAND, Deed.STOP, Deed.FORGET_ROOM}
@@ -119,29 +121,30 @@ def decide(
     rule of a verdict begins with `policy.`, `room.`, `grant.` or `peer.` by whose it is, or with `hearth.`.
     """
     verdict = _judge(policy, request, now)
-    if not verdict.allowed or request.deed in OF_MEMBERS:
+    if not verdict.allowed and request.deed in OF_PEERS and verdict.remedy == "propose":
         # No vote of a room changes what whoever runs the bot has set.
-        return replace(verdict, remedy="ask_operator_policy") if verdict.remedy == "propose" else verdict
+        return replace(verdict, remedy="ask_operator_policy")
+    if not verdict.allowed or request.deed in OF_MEMBERS:
+        return verdict
     wish = limits_of(room)
     if isinstance(wish, Unreadable):
         broken = Verdict(False, Code.UNREADABLE, "room.document", {"problem": str(wish)})
-        return verdict if request.deed in ALWAYS else _of(room, broken)
+        return verdict if request.deed in ALWAYS else _of(room, broken, "room_policy")
     own = _judge(wish, request, now)
     if not own.allowed:
-        return _of(room, replace(own, rule=own.rule.replace("policy.", "room.", 1)))
-    if request.deed in (Deed.ASK_PEER, Deed.ANSWER_PEER):
+        remedy = "room_policy" if wish.mode is Mode.ADMIN else "propose"
+        return _of(room, replace(own, rule=own.rule.replace("policy.", "room.", 1)), remedy)
+    if request.deed in OF_PEERS:
         asks = request.deed is Deed.ASK_PEER
         refusal = _unsafe(request) or peers.granted(grants, theirs, request, now, asks=asks)
         return refusal or (_previewed(verdict, policy, wish) if asks else verdict)
     return verdict
 
 
-def _of(room: Standing | None, verdict: Verdict) -> Verdict:
+def _of(room: Standing | None, verdict: Verdict, remedy: str) -> Verdict:
     """A refusal by the room's own document: who set it and when, and what would change it."""
-    if room is None:
-        return replace(verdict, remedy="room_policy")
-    params = {**verdict.params, "set_by": room.set_by, "set_at": room.set_at}
-    return replace(verdict, params=params, remedy="room_policy")
+    by: dict[str, int | str] = {} if room is None else {"set_by": room.set_by, "set_at": room.set_at}
+    return replace(verdict, params={**verdict.params, **by}, remedy=remedy)
 
 
 def _unsafe(request: Request) -> Verdict | None:

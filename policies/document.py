@@ -26,7 +26,6 @@ STATE_TYPE: Final = "community.hearth.policy"
 LONGEST: Final = 65_536
 """Characters of a document; a whole event has at most so many bytes (Matrix, size limits)."""
 _WHERE_LENGTH: Final = 60
-_OWN: Final = frozenset({"v", "decided_by"})
 LEAVING: Final = (
     *("ask_peers", "answer_peers", "classes_out", "classes_in", "with_summary", "preview"),
     *("voice_may_leave", "max_hops", "peer_per_day", "peer_per_person_day"),
@@ -74,6 +73,12 @@ class Standing:
 def limits_of(standing: Standing | None) -> RoomPolicy | Unreadable:
     """What the document of a room allows, for `decide`; where there is none, `UNSET`."""
     return UNSET if standing is None else read(standing.text)
+
+
+def base_of(standing: Standing | None) -> RoomPolicy:
+    """What a change begins from: what a document allows; one that cannot be read is as none."""
+    found = limits_of(standing)
+    return UNSET if isinstance(found, Unreadable) else found
 
 
 @lru_cache(maxsize=1_000)

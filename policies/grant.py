@@ -74,7 +74,6 @@ class Grant(BaseModel):
         pattern=rf"^{PEER}$",
         description="The other community's bot, `bot:server`; the same as the state key.",
     )
-    device_ed25519: KeyText = Field(default="", description="Its device key, pinned.")
     app_ed25519: KeyText = Field(
         default="", description="The key that signs its envelopes, pinned. Empty: no use yet."
     )
@@ -98,10 +97,7 @@ class Grant(BaseModel):
 
     def is_within(self, other: Grant) -> bool:
         """Whether this allows nothing that `other` does not."""
-        if self.peer != other.peer or (self.app_ed25519, self.device_ed25519) != (
-            other.app_ed25519,
-            other.device_ed25519,
-        ):
+        if (self.peer, self.app_ed25519) != (other.peer, other.app_ed25519):
             return False
         narrower = all(
             meet.of(getattr(self, name), getattr(other, name)) == getattr(self, name)

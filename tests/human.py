@@ -13,6 +13,7 @@ store is in memory; a `Human` lives as long as its test.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections import defaultdict
@@ -275,6 +276,33 @@ class Human:
         """Put an emoji on a message; in clear, as clients do in encrypted rooms too."""
         relation = {"rel_type": "m.annotation", "event_id": event_id, "key": emoji}
         return await self.send(room, {"m.relates_to": relation}, kind="m.reaction")
+
+    async def key_kept_from(self, room: str, user: str, device: str) -> dict[str, str]:
+        """Start a session of the room without one device; the key that it lacks (`m.room_key`)."""
+        lacking = self.client.device_store[user][device]
+        self.client.blacklist_device(lacking)
+        await self.client.share_group_session(room, ignore_unverified_devices=True)
+        session = self.client.olm.outbound_group_sessions[room]
+        return {
+            "algorithm": "m.megolm.v1.aes-sha2",
+            "room_id": room,
+            "session_id": session.id,
+            "session_key": session.session_key,
+        }
+
+    async def hand_over(self, key: dict[str, str], user: str, device: str) -> None:
+        """Send a device the key that it lacked, late."""
+        lacking = self.client.device_store[user][device]
+        await self.client.keys_claim({user: [device]})
+        olm = self.client.olm
+        message = olm._olm_encrypt(olm.session_store.get(lacking.curve25519), lacking, "m.room_key", key)
+        answer = await self.client.send(
+            "PUT",
+            "/_matrix/client/v3/sendToDevice/m.room.encrypted/late",
+            json.dumps({"messages": {user: {device: message}}}),
+            {"Authorization": f"Bearer {self.client.access_token}"},
+        )
+        assert answer.status == 200
 
     async def vote(self, room: str, poll: str, *choices: str, fresh: bool = True) -> str:
         """Answer a poll (MSC3381), encrypted where the room is; no choice takes the vote back."""

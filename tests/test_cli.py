@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -17,9 +18,20 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from bots.conversation import Person, Place
 from bridge import cli
 from bridge.homeserver import HomeserverError
-from bridge.platform import Broken, Misconfigured, Refused, Retryable
+from bridge.journal import Admission, Journal, Outcome, Settlement
+from bridge.platform import (
+    Batch,
+    Broken,
+    Event,
+    EventKind,
+    Misconfigured,
+    PlaceFacts,
+    Refused,
+    Retryable,
+)
 from models.client import (
     ModelBusy,
     ModelError,
@@ -28,6 +40,8 @@ from models.client import (
     ModelTimeout,
     ModelUnavailable,
 )
+from policies.document import Standing
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -326,3 +340,94 @@ def test_a_policy_document_is_read_beforehand(document: str, status: int, told: 
     done = _hearth("policy", "check", "-", said=document)
     assert done.returncode == status
     assert told in done.stdout + done.stderr
+
+
+ROOM_POLICY = {
+    "v": 1,
+    "ask_peers": ["bot:city.example"],
+    "classes_out": ["general", "local-knowledge"],
+    "mode": "consent",
+}
+GRANT = {
+    "v": 1,
+    "peer": "bot:city.example",
+    "app_ed25519": "A" * 43,
+    "direction": "ask",
+    "classes": ["general", "local-knowledge"],
+    "not_before": 0,
+    "status": "active",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["--ask", "When does the pool open?"], 0, "rule: policy.askers"),
+        (["--ask", "Hi", "--peer", "@bot:city.example", "--class", "general"], 3, "rule: grant.missing"),
+        (["--ask", "Hi", "--peer", "bot:city.example", "--grant", "grant.json"], 3, "rule: hearth.classes"),
+        (
+            ["--ask", "Hi", "--peer", "bot:city.example", "--grant", "grant.json", "--class", "general"],
+            0,
+            "as if the other community allowed the same",
+        ),
+        (
+            [
+                "--ask",
+                "My son is ill",
+                "--peer",
+                "bot:city.example",
+                "--grant",
+                "grant.json",
+                "--class",
+                "general",
+            ],
+            3,
+            "the words suggest: children, health",
+        ),
+        (["--ask", "Hi", "--peer", "bot:club.example", "--grant", "grant.json"], 1, "peer: it names another"),
+    ],
+)
+def test_a_question_is_explained_beforehand(arguments: list[str], status: int, told: str) -> None:
+    """`hearth policy explain`: verdict and rule; 0 allowed, 3 refused, 1 for a file that cannot be read."""
+    now = time.time_ns() // 1_000_000
+    Path("room.json").write_text(json.dumps(ROOM_POLICY))
+    Path("grant.json").write_text(json.dumps(GRANT | {"not_before": now - 1000, "until": now + 60_000}))
+    done = _hearth("policy", "explain", "--policy", "room.json", *arguments)
+    assert (done.returncode, told in done.stdout + done.stderr) == (status, True), done.stdout + done.stderr
+    refused = [line for line in done.stdout.splitlines() if line in ("allowed", "refused")]
+    assert refused == {0: ["allowed"], 3: ["refused"], 1: []}[status]
+
+
+async def _known_room(path: Path) -> None:
+    """A journal with one room that has a policy, and one question of which the features are known."""
+    path.parent.mkdir(parents=True)
+    journal = await Journal.open(path)
+    ada = Person("@ada:home", "Ada")
+    place = Place(
+        "@hearth:home", "!room:home", name="Family", policy=Standing(json.dumps(ROOM_POLICY), "@ben:home", 0)
+    )
+    question = Event("$1", place.id, EventKind.MESSAGE, ada, 1, text="My son is ill", addressed=True)
+    now = time.time_ns() // 1_000_000
+    batch = Batch(place.account, "1", events=(question,), places=(PlaceFacts(place, (ada,)),))
+    await journal.admit(batch, lambda *_: Admission("chat", "lane"), now)
+    (claimed,) = await journal.claim(place.account, now, 1, 20)
+    features: dict[str, float | int | str] = {"screened": "children,health", "names": 0}
+    verdict = Verdict(True, Code.ALLOWED, "policy.askers")
+    await journal.settle(claimed, Settlement(Outcome.ANSWERED, verdict, features=features), "D", now)
+    await journal.close()
+
+
+def test_what_rooms_allow_is_shown_and_tried_out() -> None:
+    """`hearth policy show` prints each room's card, `simulate` counts last month's questions."""
+    Path("hearth.toml").write_text('data_dir = "data"\n')
+    asyncio.run(_known_room(Path("data/hearth.db")))
+    shown = _hearth("policy", "show")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("# Family (!room:home, @hearth:home)")
+    assert "this room's own rules were set by `@ben:home`" in shown.stdout
+    assert _hearth("policy", "show", "!nowhere:home").returncode == 1
+    tried = _hearth("policy", "simulate", "ask", "@bot:city.example")
+    assert "Family: Of 1 question of the last 30 days, 0 would have been allowed to leave" in tried.stdout
+    assert "son" not in tried.stdout + shown.stdout.replace("person", "")
+    wrong = _hearth("policy", "simulate", "ask", "the", "city")
+    assert (wrong.returncode, "is no bot of another community" in wrong.stderr) == (1, True)

@@ -71,8 +71,11 @@ class Admit:
     # -- rows -----------------------------------------------------------------------------------
 
     def _place(self, facts: PlaceFacts) -> None:
-        members = self._members(facts)
-        held = documents.take(self.db, self.account, facts.place)
+        row = self.db.execute(
+            "SELECT * FROM places WHERE account = ? AND id = ?", [self.account, facts.place.id]
+        ).fetchone()
+        members = self._members(row, facts)
+        held = documents.take(self.db, self.account, facts.place, row)
         self.db.execute(
             "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members, "
             "policy, held, base, grants, policy_power) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -98,14 +101,13 @@ class Admit:
             ],
         )
 
-    def _members(self, facts: PlaceFacts) -> list[list[object]]:
+    def _members(self, row: sqlite3.Row | None, facts: PlaceFacts) -> list[list[object]]:
         """The members as they are kept: who was there before has been there since then.
 
         The time of a join is what its sender's server says. Of one that we have seen happen, it is no earlier
         than now: nobody is to have been a member for longer than that (`min_member_hours`).
         """
-        known = memory.place(self.db, self.account, facts.place.id)
-        before = {} if known is None else {one.id: one.since for one in known.members}
+        before = {} if row is None else {one.id: one.since for one in memory.members(row)}
         since = {
             one.id: before.get(one.id) or (one.since if not before else max(one.since, self.now))
             for one in facts.members

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from bots.conversation import Place
 
 
-def take(db: sqlite3.Connection, account: str, place: Place) -> tuple[str | None, str | None, str]:
-    """What is in force once the documents of `place` stand there: the columns `held`, `base`, `grants`."""
-    row = db.execute("SELECT * FROM places WHERE account = ? AND id = ?", [account, place.id]).fetchone()
+def take(
+    db: sqlite3.Connection, account: str, place: Place, row: sqlite3.Row | None
+) -> tuple[str | None, str | None, str]:
+    """What is in force once the documents of `place` stand there: the columns `held`, `base`, `grants`.
+
+    `row` is what was known of the place before.
+    """
     base_text = None if row is None else row["base"]
     base = _policy(base_text)
     known = {} if row is None else {peer: Standing(**one) for peer, one in json.loads(row["grants"])}

@@ -40,12 +40,17 @@ def place(db: sqlite3.Connection, account: str, place_id: str) -> PlaceFacts | N
             written=_standing(row["policy"]),
             grants=tuple((peer, Standing(**one)) for peer, one in json.loads(row["grants"])),
         ),
-        members=tuple(Person(*member) for member in json.loads(row["members"])),
+        members=members(row),
         must_encrypt=bool(row["must_encrypt"]),
         joined=bool(row["joined"]),
         default_power=row["default_power"],
         policy_power=row["policy_power"],
     )
+
+
+def members(row: sqlite3.Row) -> tuple[Person, ...]:
+    """Who is in the place of `row`."""
+    return tuple(Person(*member) for member in json.loads(row["members"]))
 
 
 def places(db: sqlite3.Connection) -> tuple[Place, ...]:

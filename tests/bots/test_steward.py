@@ -25,9 +25,9 @@ REFUSED = Decided(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("!help", wording.HELP),
-        ("Hearth, !HELP", wording.HELP),
-        ("what?", wording.HELP),
+        ("!help", wording.help_words()),
+        ("Hearth, !HELP", wording.help_words()),
+        ("what?", wording.help_words()),
         ("!why", wording.why_usage()),
         ("!stop", wording.nothing_to_stop()),
         ("!transcribe", wording.nothing_to_hear()),

@@ -10,8 +10,8 @@ import pytest
 
 from bots.steward import Steward
 from bridge.app import Account, App
+from bridge.options import Options
 from bridge.platform import Misconfigured
-from bridge.router import Options
 from tests.fakes.clock import VirtualClock
 from tests.fakes.platform import FakePlatform
 from tests.fakes.process import ANYONE, Parrot, Process, answer_to

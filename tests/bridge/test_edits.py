@@ -7,8 +7,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from bridge.options import Options
 from bridge.platform import Retryable
-from bridge.router import Options
 from policies.room import RoomPolicy
 from tests.fakes.process import Parrot, answer_to
 from tests.fakes.server import ADA, BEN, LOST, MOD

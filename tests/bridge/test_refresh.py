@@ -9,8 +9,9 @@ import pytest
 
 from bots.base import Reply
 from bots.conversation import Message, PlaceKind
+from bridge.options import Options
 from bridge.platform import Event, EventKind, Fresh, Retryable, Unclear
-from bridge.router import MORE_MS, Options
+from bridge.router import MORE_MS
 from policies.room import RoomPolicy
 from tests.fakes.clock import VirtualClock
 from tests.fakes.process import Parrot, answer_to

@@ -11,7 +11,7 @@ import pytest
 from bots import wording
 from bots.base import Draft, Reply, Wait
 from bots.conversation import Person, TurnKind
-from bridge.router import Options
+from bridge.options import Options
 from models.client import ModelUnavailable
 from policies.room import RoomPolicy
 from tests.fakes.clock import EPOCH_MS, VirtualClock

@@ -10,8 +10,8 @@ import pytest
 
 from bots.chat import Chat, Persona
 from bots.scribe import Scribe
+from bridge.options import Options
 from bridge.platform import Retryable
-from bridge.router import Options
 from models.client import ModelUnavailable
 from policies.room import RoomPolicy, Voice
 from tests.fakes.process import ANYONE, FakeModel, FakeSpeech

@@ -342,6 +342,28 @@ async def test_a_result_that_we_may_not_write_can_be_set_by_hand(family: FakeSer
     assert (await policy(process)).voice is Voice.NAMED
 
 
+async def test_how_it_votes_is_voted_on_too(family: FakeServer, start: Start) -> None:
+    """The hours of a vote are a rule like any other, shown before and after; they take a clearer majority."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, "!propose voting_hours 48")
+    assert "How you vote: for 48 hours" in family.polls[poll].text
+    assert "(now: for 24 hours" in family.polls[poll].text
+    assert "at least 3 yes for each vote against" in family.polls[poll].text
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.idle()
+    assert (await policy(process)).voting_hours == 48
+    family.say("!propose classes_out health", by=ADA)
+    await process.idle()
+    closed = LOOSEST.model_copy(update={"classes_out": frozenset()})
+    await process.stop()
+    again = await start(policy=closed)
+    family.say("!propose classes_in general, health", by=ADA)
+    family.say("!propose classes_out general", by=ADA)
+    await again.idle()
+    assert "so a vote is no use" in said(family)
+
+
 async def test_one_matter_is_voted_on_once_at_a_time(family: FakeServer, start: Start) -> None:
     """A second proposal about the same is told so; about something else it opens its own."""
     process = await start(policy=LOOSEST)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bots.conversation import Say, action_key
+from bridge.options import Options
 from bridge.platform import StoredAction
-from bridge.router import Options, Router
+from bridge.router import Router
 from tests.crash.oracle import PART, Fickle, wrongs
 from tests.fakes.clock import VirtualClock, run
 from tests.fakes.process import MortalJournal, Process

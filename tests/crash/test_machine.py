@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule
 
 from bots.conversation import PlaceKind
+from bridge.options import Options
 from bridge.platform import Gap, Retryable
-from bridge.router import Options
 from tests.crash.oracle import PART, Fickle, wrongs
 from tests.fakes.clock import VirtualClock, VirtualLoop
 from tests.fakes.process import Process

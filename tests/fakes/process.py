@@ -18,7 +18,8 @@ from bots.commands import strip_mention
 from bots.steward import Steward
 from bridge.delivery import Delivery
 from bridge.journal import Journal
-from bridge.router import Options, Router
+from bridge.options import Options
+from bridge.router import Router
 from bridge.tools import Ears, House
 from models.client import Chunk
 from models.hearing import Heard

@@ -201,7 +201,7 @@ async def test_commands_work_in_private_without_a_sign(world: World, words: str)
     """One word that is a command is one, in a private mention; in public it is a question."""
     await world.start()
     answer = await world.answer(world.ask(words))
-    assert wording.HELP[:40] in answer.text
+    assert wording.help_words()[:40] in answer.text
     public = await world.answer(world.ask("help", by=world.ben, visibility="public"))
     assert public.text == "@ben [] help"
 
@@ -209,7 +209,7 @@ async def test_commands_work_in_private_without_a_sign(world: World, words: str)
 async def test_a_mention_without_words_gets_help(world: World) -> None:
     """Somebody who only writes the handle is told what can be asked."""
     await world.start()
-    assert wording.HELP[:40] in (await world.answer(world.ask(""))).text
+    assert wording.help_words()[:40] in (await world.answer(world.ask(""))).text
 
 
 async def test_forget_erases_everything_of_a_person(world: World) -> None:

@@ -15,7 +15,7 @@ from bots.steward import Steward
 from bridge.app import Account as Served
 from bridge.app import App
 from bridge.mastodon.platform import MastodonPlatform
-from bridge.router import Options
+from bridge.options import Options
 from bridge.schedule import SystemClock
 from tests.fakes.process import ANYONE, Process
 from tests.fakes.server import FakeServer

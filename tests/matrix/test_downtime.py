@@ -137,16 +137,8 @@ async def test_a_late_key_opens_a_sealed_event(world: World) -> None:
     """An event without its key is kept sealed; when the key comes, also to the next process, it opens."""
     ada, bot = await world.human(), await world.bot()
     room = await world.room(ada, bot)
-    device = ada.client.device_store[bot.id][bot.platform.device]
-    ada.client.blacklist_device(device)
-    await ada.client.share_group_session(room, ignore_unverified_devices=True)
-    session = ada.client.olm.outbound_group_sessions[room]
-    key = {
-        "algorithm": "m.megolm.v1.aes-sha2",
-        "room_id": room,
-        "session_id": session.id,
-        "session_key": session.session_key,
-    }
+    device = bot.platform.device
+    key = await ada.key_kept_from(room, bot.id, device)
     asked = await ada.say(room, "can you read this?", mentions=[bot.id], fresh=False)
     await bot.until(lambda: any(event.kind is EventKind.SEALED for event in bot.events))
     sealed = next(event for event in bot.events if event.kind is EventKind.SEALED)
@@ -155,17 +147,7 @@ async def test_a_late_key_opens_a_sealed_event(world: World) -> None:
     assert "ciphertext" in sealed.sealed
     await bot.stop()
     again = await world.unstarted(bot.id, bot.cursor).start((sealed,))
-    claimed = {bot.id: [device.id]}
-    await ada.client.keys_claim(claimed)
-    olm = ada.client.olm
-    message = olm._olm_encrypt(olm.session_store.get(device.curve25519), device, "m.room_key", key)
-    answer = await ada.client.send(
-        "PUT",
-        "/_matrix/client/v3/sendToDevice/m.room.encrypted/late",
-        json.dumps({"messages": {bot.id: {device.id: message}}}),
-        {"Authorization": f"Bearer {ada.client.access_token}"},
-    )
-    assert answer.status == 200
+    await ada.hand_over(key, bot.id, device)
     await again.until(lambda: bool(again.opened))
     opened = again.opened[0]
     assert (opened.id, opened.text, opened.addressed) == (asked, "can you read this?", True)

@@ -145,30 +145,13 @@ async def test_a_vote_counts_once_it_can_be_read(world: World) -> None:
     room = await world.room(ada, bot)
     poll = await opened(bot, room)
     await ada.catch_up()
-    device = ada.client.device_store[bot.id][bot.platform.device]
-    ada.client.blacklist_device(device)
-    await ada.client.share_group_session(room, ignore_unverified_devices=True)
-    session = ada.client.olm.outbound_group_sessions[room]
-    key = {
-        "algorithm": "m.megolm.v1.aes-sha2",
-        "room_id": room,
-        "session_id": session.id,
-        "session_key": session.session_key,
-    }
+    device = bot.platform.device
+    key = await ada.key_kept_from(room, bot.id, device)
     cast = await ada.vote(room, poll, "yes", fresh=False)
     await until_told(bot, cast)
     assert next(event for event in bot.events if event.id == cast).kind is EventKind.SEALED
     assert await bot.platform.ballots(room, poll) == ()
-    await ada.client.keys_claim({bot.id: [device.id]})
-    olm = ada.client.olm
-    message = olm._olm_encrypt(olm.session_store.get(device.curve25519), device, "m.room_key", key)
-    answer = await ada.client.send(
-        "PUT",
-        "/_matrix/client/v3/sendToDevice/m.room.encrypted/late",
-        json.dumps({"messages": {bot.id: {device.id: message}}}),
-        {"Authorization": f"Bearer {ada.client.access_token}"},
-    )
-    assert answer.status == 200
+    await ada.hand_over(key, bot.id, device)
     await bot.until(lambda: bool(bot.opened))
     told = bot.opened[0]
     assert (told.id, told.kind, told.relates_to) == (cast, EventKind.BALLOT, poll)

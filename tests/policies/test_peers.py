@@ -14,7 +14,7 @@ from policies.classes import SENSITIVE, Class
 from policies.decide import RULES, Deed, Request, decide
 from policies.document import Standing, Unreadable, written
 from policies.grant import LONGEST_TERM_MS, TRIAL_PER_DAY, Direction, Grant, Status, read_grant
-from policies.room import LOOSEST, RoomPolicy
+from policies.room import LOOSEST, Mode, RoomPolicy
 from policies.verdict import Code, Verdict
 from tests.policies.strategies import (
     ADA,
@@ -150,6 +150,15 @@ def test_each_refusal_says_which_rule(
         assert told.params["set_by"] == "@ben:home"
     if rule.startswith("grant.") and code not in (Code.NO_GRANT, Code.UNREADABLE):
         assert told.params["decided_by"] == "$poll"
+
+
+def test_the_remedy_is_one_that_helps() -> None:
+    """A vote where the room votes, its moderators where they decide, the operator for the ceiling."""
+    closed = but(ROOM, ask_peers=frozenset())
+    assert judge(ASK, room=closed).remedy == "room_policy"
+    assert judge(ASK, room=but(closed, mode=Mode.CONSENT)).remedy == "propose"
+    assert judge(ASK, ceiling=but(LOOSEST, ask_peers=frozenset())).remedy == "ask_operator_policy"
+    assert decide(LOOSEST, {}, Request(Deed.SET_POLICY, ADA), NOW).remedy == "propose"
 
 
 def test_a_trial_is_small() -> None:
