@@ -87,6 +87,8 @@ class Vote:
     opened_at: int
     due: int
     extended: bool
+    message: str
+    """The proposal; `cause` is that, or the edit of it that opened the vote."""
     poll_key: str
     poll: str | None
     state: str
@@ -234,6 +236,11 @@ class Tools(Protocol):
     @property
     def policy_power(self) -> int:
         """The power that writing the place's policy takes."""
+        ...
+
+    @property
+    def levels_power(self) -> int:
+        """The power that changing power levels takes."""
         ...
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:

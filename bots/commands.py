@@ -80,7 +80,11 @@ _ARGUMENTS = {
 _WORD = re.compile(r"!([^\W\d_][\w-]*)(.*)", re.DOTALL)
 _SEPARATOR = re.compile(r"\s*[:,;]+(?=[\s!]|$)\s*|\s+[-\u2013\u2014]\s+")
 _GREETING = "hey|hi|hello|hallo|ok|okay"
-_EAR = re.compile(rf"{EAR}[\U0001f3fb-\U0001f3ff]?[\ufe0e\ufe0f]?")
+_SHADE = "[\U0001f3fb-\U0001f3ff]?[\ufe0e\ufe0f]?"
+_EAR = re.compile(rf"{EAR}{_SHADE}")
+_UP, _DOWN = "[\U0001f44d\u2705\u2714]", "[\U0001f44e\u274c\u2716]"
+_SIGN = re.compile(rf"(?:{_UP}|{_DOWN}){_SHADE}")
+_YES = re.compile(rf"\W*(?:yes|y|ok|okay|ja|j)\W*|\s*{_UP}{_SHADE}\s*", re.IGNORECASE)
 _BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0")
 """The Hangul fillers and U+034F: letters and a mark by category, and nothing to the eye."""
 _ASCII_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -171,6 +175,16 @@ def wants_more(text: str) -> bool:
 def is_ear(text: str) -> bool:
     """Whether a reaction is the ear, in any skin tone and with or without a variation selector."""
     return _EAR.fullmatch(text.strip()) is not None
+
+
+def is_sign(text: str) -> bool:
+    """Whether a reaction is a yes or a no: a thumb, a tick or a cross."""
+    return _SIGN.fullmatch(text.strip()) is not None
+
+
+def says_yes(text: str) -> bool:
+    """Whether an answer to a question of ours is a yes, in a word or by a sign."""
+    return _YES.fullmatch(text.strip()) is not None
 
 
 def visible(text: str) -> str:

@@ -89,7 +89,10 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What somebody said, as its latest edit has it. `own` marks what the bot itself said."""
+    """What somebody said, as its latest edit has it. `own` marks what the bot itself said.
+
+    `sign_on` is the message that a reaction was put on; `text` is then the emoji.
+    """
 
     id: str
     sender: Person
@@ -99,6 +102,7 @@ class Message:
     reply_to: str | None = None
     own: bool = False
     attachments: tuple[Attachment, ...] = ()
+    sign_on: str | None = None
 
 
 class TurnKind(StrEnum):
@@ -235,12 +239,16 @@ class ClosePoll:
 
 @dataclass(frozen=True, slots=True)
 class PutState:
-    """Set the state of the place: `content` is the text of a JSON object."""
+    """Set the state of the place: `content` is the text of a JSON object.
+
+    `merge`: the rest of what stands there stays; objects in it are merged, too.
+    """
 
     kind: ClassVar[str] = "put_state"
     type: str
     state_key: str
     content: str
+    merge: bool = False
 
 
 Action = Say | Revise | Redact | Upload | OpenPoll | ClosePoll | PutState

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from bots import wording, wording_policy, wording_votes
 from bots.base import Opening, Reply, Wait
-from bots.commands import CommandName
-from bots.conversation import OpenPoll, PutState
+from bots.commands import CommandName, says_yes
+from bots.conversation import OpenPoll, PutState, TurnKind
 from bots.proposing import Mistake, change, proposal
 from policies.classes import Class
-from policies.decide import Deed, Request
+from policies.decide import MODERATOR_POWER, Deed, Request
 from policies.document import (
     STATE_TYPE,
     UNSET,
@@ -29,9 +29,10 @@ from policies.document import (
     read,
     written,
 )
-from policies.grant import Grant, read_grant
+from policies.grant import GRANT_TYPE, Grant, read_grant
 from policies.presets import NAMES, text, values
 from policies.proposal import Proposal
+from policies.room import Mode
 from policies.screens import screen
 from policies.vote import Choice, Member, electorate, tally
 
@@ -52,7 +53,8 @@ MOST_VOTES: Final = 10
 """Open at once in one room; more are noise."""
 PRESET: Final = "preset"
 """In the state of a turn that waits: the preset that was offered."""
-_YES: Final = re.compile(r"\W*(yes|y|ok|okay|ja|j|\U0001f44d)\W*", re.IGNORECASE)
+SETUP: Final = "setup"
+"""The same: power levels were offered."""
 _QUESTION: Final = re.compile(r'["\u201c\u201d\u201e](.*)["\u201c\u201d]', re.DOTALL)
 _OPTION: Final = re.compile(r"\b(peer|class)=(\S+)")
 SPOKEN: Final = {
@@ -72,6 +74,11 @@ NAMES_OF: Final = frozenset(
     }
 )
 """The commands that are answered here."""
+
+
+def asks_why(command: Command) -> bool:
+    """Whether it is `!policy why` alone: as a reply to a message, it asks about that one."""
+    return command.name is CommandName.POLICY and command.argument.strip().casefold() == "why"
 
 
 async def reply(command: Command, turn: Turn, tools: Tools) -> Reply:
@@ -108,8 +115,11 @@ async def _policy(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: PL
             return Reply(wording_policy.history(await tools.documents(HISTORY)))
         case "undo":
             return await _undo(turn, tools)
+        case "allow":
+            found_ = proposal(rest)
+            return _wrong(found_) if isinstance(found_, Mistake) else await _allow(found_, turn, tools)
         case "setup":
-            return Reply(wording_policy.setup(_own_power(turn, tools), tools.policy_power))
+            return _setup(turn, tools)
     return Reply(wording_policy.usage())
 
 
@@ -131,27 +141,74 @@ async def _set(wanted: Proposal, turn: Turn, tools: Tools) -> Reply:
     return await _put(new, turn, tools)
 
 
-async def _put(new: RoomPolicy, turn: Turn, tools: Tools) -> Reply:
-    """Set `new`, if this person may, and as far as no vote is needed for it."""
+async def _put(new: RoomPolicy, turn: Turn, tools: Tools, grant: Grant | None = None) -> Reply:
+    """Set `new`, and a `grant` with it, if this person may, and as far as no vote is needed for it."""
     if not tools.takes_votes:
-        return Reply(wording_votes.no_votes_here())
-    verdict = await tools.may(Request(Deed.SET_POLICY, turn.asker.id, policy_power=tools.policy_power))
-    if not verdict.allowed:
-        return Reply(wording.refusal(verdict))
+        new = new.model_copy(update={"mode": Mode.ADMIN})
+    refusal = await _may_not_set(turn, tools)
+    if refusal is not None:
+        return refusal
     base = base_of(turn.place.policy)
     fields = inert(new, effective(base, new, voted=False))
-    if fields:
-        return Reply(wording_policy.needs_vote(fields))
-    content = written(new, turn.asker.id)
-    if not isinstance(limits_of(turn.place.policy), Unreadable) and new == base:
+    if fields or (grant is not None and base.mode is not Mode.ADMIN):
+        return Reply(wording_policy.needs_vote(fields or ("grant",)))
+    sets = []
+    if isinstance(limits_of(turn.place.policy), Unreadable) or new != base:
+        sets.append(PutState(STATE_TYPE, "", written(new, turn.asker.id)))
+    if grant is not None:
+        sets.append(PutState(GRANT_TYPE, grant.peer, grant.model_dump_json()))
+    if not sets:
         return Reply(wording_policy.same())
     own = _own_power(turn, tools)
-    if own < tools.policy_power:
-        return Reply(wording_policy.cannot_write(own, tools.policy_power, content))
-    told = json.dumps({"was": written(base), "now": content})
-    after = replace(turn.place, policy=None, written=None)
-    words = wording_policy.changed(turn.asker.shown, told, tools.ceiling, after)
-    return Reply(words, state=(PutState(STATE_TYPE, "", content),))
+    if tools.takes_votes and own < tools.policy_power:
+        return Reply(wording_policy.cannot_write(own, tools.policy_power, sets))
+    if grant is not None:
+        words = wording_policy.allowed(turn.asker.shown, grant)
+    else:
+        told = json.dumps({"was": written(base), "now": written(new)})
+        after = replace(turn.place, policy=None, written=None)
+        words = wording_policy.changed(turn.asker.shown, told, tools.ceiling, after)
+    return Reply(words, state=tuple(sets))
+
+
+async def _may_not_set(turn: Turn, tools: Tools) -> Reply | None:
+    """Why this person may not change what the place allows; it takes a moderator at least."""
+    needed = max(tools.policy_power, MODERATOR_POWER)
+    verdict = await tools.may(Request(Deed.SET_POLICY, turn.asker.id, policy_power=needed))
+    if verdict.allowed:
+        return None
+    return Reply(wording.refusal(verdict) if tools.takes_votes else wording_votes.no_votes_here())
+
+
+async def _allow(wanted: Proposal, turn: Turn, tools: Tools) -> Reply:
+    """Allow something with a peer without a vote, where the admins decide."""
+    if not wanted.peer:
+        return _wrong(Mistake("no_peer", ""))
+    base = base_of(turn.place.policy)
+    new = wanted.policy(base)
+    if isinstance(new, Unreadable):
+        return _wrong(Mistake("bad_value", new.where, new.problem))
+    known = dict(turn.place.grants).get(wanted.peer)
+    before = None if known is None else read_grant(known.text, wanted.peer)
+    renews = isinstance(before, Grant) and before.is_in_force(tools.now)
+    return await _put(new, turn, tools, wanted.grant(base, tools.now, turn.asker.id, renews=renews))
+
+
+def _setup(turn: Turn, tools: Tools) -> Reply:
+    """Which power levels the room's rules need; where we may set what is missing, a yes does it."""
+    own = _own_power(turn, tools)
+    offered = tools.policy_power < MODERATOR_POWER and own >= max(tools.levels_power, MODERATOR_POWER)
+    words = wording_policy.setup(own, tools.policy_power, offered=offered)
+    return Reply(words, wait=Wait(tools.now + CONFIRM_MS, {SETUP: True}) if offered else None)
+
+
+async def _set_levels(turn: Turn, tools: Tools) -> Reply:
+    refusal = await _may_not_set(turn, tools)
+    if refusal is not None:
+        return refusal
+    levels = {"events": dict.fromkeys((STATE_TYPE, GRANT_TYPE), MODERATOR_POWER)}
+    put = PutState("m.room.power_levels", "", json.dumps(levels), merge=True)
+    return Reply(wording_policy.levels_set(MODERATOR_POWER), state=(put,))
 
 
 def _offer(name: str, turn: Turn, tools: Tools) -> Reply:
@@ -183,7 +240,11 @@ def _first_words(page: str) -> str:
 async def confirmed(turn: Turn, tools: Tools) -> Reply:
     """The answer to what we offered."""
     name = turn.waited.get(PRESET)
-    if not isinstance(name, str) or name not in NAMES or not _YES.fullmatch(turn.message.text.strip()):
+    if not says_yes(turn.message.text):
+        return Reply(wording_policy.not_done())
+    if turn.waited.get(SETUP) is True:
+        return await _set_levels(turn, tools)
+    if not isinstance(name, str) or name not in NAMES:
         return Reply(wording_policy.not_done())
     return await _put(preset(name), turn, tools)
 
@@ -270,6 +331,8 @@ async def _propose(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: P
     if tools.ceiling.meet(new) == tools.ceiling.meet(base) and not found.peer:
         return Reply(wording_votes.not_allowed_by_operator())
     running = [one for one in await tools.votes(1_000) if one.is_open]
+    if turn.kind is TurnKind.REVISION and any(one.message == turn.message.id for one in running):
+        return Reply(wording_votes.not_by_editing())
     if any(one.proposal.matter == found.matter for one in running):
         return Reply(wording_votes.already_open())
     if len(running) >= MOST_VOTES:

@@ -78,6 +78,8 @@ class Steward:
         command = parse(turn.message.text, own_id=turn.place.account, own_name=self.own_name)
         if command is None:
             return Reply(wording.help_words())
+        if governance.asks_why(command) and turn.message.reply_to is not None:
+            return Reply(await self._why(turn, tools), features={"command": command.name.value})
         if command.name in governance.NAMES_OF:
             said = await governance.reply(command, turn, tools)
             return replace(said, features={**said.features, "command": command.name.value})

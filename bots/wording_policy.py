@@ -16,7 +16,7 @@ from policies.room import ANYONE, Answers, Mode, Preview, RoomPolicy, Voice
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bots.conversation import Place
+    from bots.conversation import Place, PutState
     from bots.proposing import Mistake
     from policies.document import Standing
 
@@ -361,13 +361,20 @@ def needs_vote(fields: Sequence[str]) -> str:
     return words.format(fields=_fields(fields), how="`!propose`")
 
 
-def cannot_write(own: int, needed: int, content: str) -> str:
+def cannot_write(own: int, needed: int, sets: Sequence[PutState]) -> str:
     """We may not set the room's state ourselves."""
     words = _(
         "I may not write the rules of this room: that takes the power level {needed}, and mine is {own}. "
-        "Raise mine, or set it yourself: state event `community.hearth.policy` with the content:"
+        "Raise mine, or set it yourself, as state events of this type, state key and content:"
     )
-    return words.format(needed=needed, own=own) + f"\n\n```json\n{content}\n```"
+    shown = "\n".join(f"{one.type} {one.state_key}\n{one.content}" for one in sets)
+    return words.format(needed=needed, own=own) + f"\n\n```\n{shown}\n```"
+
+
+def allowed(by: str, grant: Grant) -> str:
+    """Somebody who may has allowed something with a peer, without a vote."""
+    words = _("{by} decided this, without a vote: {what}. `!brake` stops it.")
+    return words.format(by=quoted(by), what=f"{quoted(grant.peer)}, {grant_state(grant)}")
 
 
 def same() -> str:
@@ -380,7 +387,7 @@ def preset_offer(name: str, page: str, lines: str) -> str:
     head = _("The starting values {name}: {page}").format(name=quoted(name), page=page)
     if not lines:
         return sentences(head, _("That is how it is already."))
-    return "\n\n".join([head, lines, _("Reply `yes` to this message to set it.")])
+    return "\n\n".join([head, lines, _("Answer `yes` or \U0001f44d to set it.")])
 
 
 def no_preset(names: Sequence[str]) -> str:
@@ -417,8 +424,13 @@ def history(entries: Sequence[tuple[str, Standing]]) -> str:
     return "\n".join(lines)
 
 
-def setup(own: int, needed: int) -> str:
-    """What power levels the room's rules need."""
+def levels_set(power: int) -> str:
+    """We have raised what writing the room's rules takes."""
+    return _("Writing this room's rules now takes the power level {power}.").format(power=power)
+
+
+def setup(own: int, needed: int, *, offered: bool = False) -> str:
+    """What power levels the room's rules need; `offered`: we can raise what is too low."""
     lines = [
         _("Writing this room's rules takes the power level {needed}; mine is {own}.").format(
             needed=needed, own=own
@@ -432,6 +444,8 @@ def setup(own: int, needed: int) -> str:
                 "or more."
             )
         )
+    if offered:
+        lines.append(_("Answer `yes` or \U0001f44d, and I do so."))
     if own < needed:
         lines.append(
             _(
@@ -472,7 +486,11 @@ def usage() -> str:
             "- " + _("`!policy preset family` takes starting values"),
             "- " + _('`!policy why "When does the pool open?" peer=@bot:city.example` tries a question'),
             "- " + _("`!policy rehearse ask @bot:city.example` tries last month's questions"),
+            "- "
+            + _("`!policy allow ask @bot:city.example classes=general until=3 months` needs no vote")
+            + " "
+            + _("(where the moderators decide)"),
             "- " + _("`!policy history` and `!policy undo`"),
-            "- " + _("`!policy setup` says what power levels this needs"),
+            "- " + _("`!policy setup` says what power levels this needs, and sets them"),
         ]
     )

@@ -118,6 +118,21 @@ def already_open() -> str:
     return _("There is a vote about that already. Please wait for its end.")
 
 
+def not_by_editing() -> str:
+    """A proposal that is being voted on was edited."""
+    return _(
+        "People are voting on what you proposed, so editing it changes nothing. To propose something else, "
+        "delete that message, which ends its vote, and write a new one."
+    )
+
+
+def moved(vote: Vote) -> str:
+    """The room in which people voted was replaced by this one."""
+    return _(
+        "This room replaces another one, in which a vote was open. It has ended without a result: "
+    ) + what(vote.proposal)
+
+
 def too_many(most: int) -> str:
     """As many votes are open as people can follow."""
     words = _("There are {count} votes open here already. Please wait for the end of one.")

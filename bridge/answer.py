@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bots.commands import CommandName, is_ear, parse, wants_more
+from bots.commands import CommandName, is_ear, is_sign, parse, wants_more
 from bots.conversation import Keyed, PlaceKind, Redact, Revise, Role, Say, TurnKind, action_key
 from bridge.journal import LONG, Admission
 from bridge.platform import EventKind
@@ -71,6 +71,8 @@ def judge(  # noqa: PLR0911 - a table of what can arrive
         return Admission() if silent else Admission(STEWARD, lane)
     addressed = event.addressed or known.replies_to_us or known.waiting_turn is not None
     command = parse(event.text, own_id=own_id, own_name=own_name)
+    if event.kind is EventKind.REACTION and known.waiting_bot == STEWARD and is_sign(event.text):
+        return Admission(STEWARD, lane)
     if event.kind is EventKind.REACTION or (command is not None and command.name in OF_THE_SCRIBE):
         heed = command is not None or (known.about is not None and is_ear(event.text))
         return _listening(event, known) if heed else Admission()
@@ -219,12 +221,14 @@ def say(turn: Turn, text: str, *, notice: bool = False) -> Say:
     """
     message = turn.message
     group = turn.place.kind is PlaceKind.GROUP
-    replied_to = turn.about if group and turn.bot == SCRIBE and turn.about is not None else message
+    replied_to = turn.about.id if group and turn.bot == SCRIBE and turn.about is not None else message.id
+    if message.sign_on is not None and turn.kind is TurnKind.ANSWERED:
+        replied_to = message.sign_on  # clients show no reply to a reaction
     to_everybody = turn.kind in TO_EVERYBODY
     mention = group and not notice and not to_everybody
     return Say(
         text=text,
-        reply_to=None if to_everybody else replied_to.id,
+        reply_to=None if to_everybody else replied_to,
         thread=None if to_everybody else message.thread,
         mentions=(message.sender.id,) if mention else (),
         notice=notice,

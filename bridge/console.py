@@ -167,6 +167,11 @@ class ConsolePlatform:
         """What was shown is known: this process is the terminal's whole memory."""
         return self._shown.get(action.key, Found.ABSENT)
 
+    @property
+    def server_time(self) -> int | None:
+        """None: nothing here ends at a time that others go by."""
+        return None
+
     async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
         """None: one person does not vote."""
         del place, poll

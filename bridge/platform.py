@@ -141,6 +141,10 @@ class PlaceFacts:
     default_power: int = 0
     policy_power: int = 50
     """The power that writing a policy document or a grant takes here."""
+    levels_power: int = 100
+    """The power that changing power levels takes here."""
+    moved_to: str = ""
+    """The place that replaces this one, where somebody who may has moved it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,11 @@ class Platform(Protocol):
     @property
     def takes_files(self) -> bool:
         """Whether `Upload` works here. Where it does not, words take its place."""
+        ...
+
+    @property
+    def server_time(self) -> int | None:
+        """The server's clock (ms since the epoch) at its last answer; None where there is none."""
         ...
 
     @property

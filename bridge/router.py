@@ -387,7 +387,7 @@ class Router:
             draft_key=draft_key,
             said=claimed.said,
             files=reply.files,
-            state=reply.state,
+            state=reply.state if self._platform.takes_votes else (),
         )
         settlement = Settlement(
             outcome=Outcome.ANSWERED,
@@ -399,6 +399,10 @@ class Router:
             wait_state=None if wait is None else wait.state,
             heard=reply.heard,
             vote=reply.vote,
+            # Where the platform keeps no state, the journal does.
+            documents={}
+            if self._platform.takes_votes
+            else {one.state_key: one.content for one in reply.state},
         )
         await self._store(claimed, settlement)
         if reply.forget is not None:

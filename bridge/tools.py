@@ -238,6 +238,11 @@ class TurnTools:
         """The power that writing the place's policy takes."""
         return self._claimed.facts.policy_power
 
+    @property
+    def levels_power(self) -> int:
+        """The power that changing power levels takes."""
+        return self._claimed.facts.levels_power
+
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
         """The votes of this place, newest first."""
         place = self._claimed.turn.place

@@ -4,8 +4,9 @@
     a vote is due ---------------------^                                                |
                                          open: wait | extended, passed, failed: one transaction
 
-The truth of a vote is in the room: what arrives here only says "look". So votes of a downtime count, and
-a count is the same however often it is made. Promises that a vote ends once, with its result said, its poll
+The truth of a vote is in the room: what arrives here only says "look". So votes of a downtime count, and a
+count is the same however often it is made. Its end is told by two clocks, ours and the server's: one that
+jumps ahead ends nothing. Promises that a vote ends once, with its result said, its poll
 closed and its documents set from the same transaction, and that a room which cannot be read is asked again.
 """
 
@@ -41,6 +42,8 @@ log = structlog.get_logger(__name__)
 
 AGAIN_MS: Final = 30_000
 """After a room could not be read."""
+LOOK_AGAIN_MS: Final = 3_600_000
+"""The longest wait while our clock is wrong: somebody may set it right."""
 REMIND_MS: Final = 14 * 86_400_000
 """How long before the end of what is agreed with a peer the room is reminded; at most its last quarter."""
 UNSENT_MS: Final = 600_000
@@ -83,7 +86,8 @@ class Votes:
                 await self._count(vote, seen)
             except (Retryable, Misconfigured) as error:
                 log.warning("vote_not_counted", vote=vote.id, place=vote.place, error=str(error))
-                again.append(self._clock.now() + AGAIN_MS)
+                after = getattr(error, "after", None)
+                again.append(self._clock.now() + (AGAIN_MS if after is None else int(after * 1000)))
             except (Refused, Broken) as error:
                 log.error("vote_lost", vote=vote.id, place=vote.place, error=str(error))
                 await self._end(vote, _nothing(vote), State.FAILED, "lost", seen)
@@ -101,19 +105,29 @@ class Votes:
 
     async def _count(self, vote: Vote, seen: int) -> None:
         now = self._clock.now()
+        facts = await self._journal.place(self._platform.account, vote.place)
+        if facts is not None and facts.moved_to:
+            there = await self._journal.place(self._platform.account, facts.moved_to)
+            if there is not None and there.joined:
+                await self._leave_behind(vote, facts.moved_to, seen)
+                return
         if vote.poll is None:
             if now > vote.due + UNSENT_MS:
                 await self._end(vote, _nothing(vote), State.FAILED, "unsent", seen)
                 return
             raise Retryable("the ballot is not in the room yet")
         count = governance.count(vote, await self._platform.ballots(vote.place, vote.poll))
-        judgement = judge(vote.rule, count, now=now, due=vote.due, extended=vote.extended)
+        agreed = min(now, self._platform.server_time or now)
+        judgement = judge(vote.rule, count, now=agreed, due=vote.due, extended=vote.extended)
         if judgement.state in (State.PASSED, State.FAILED):
             await self._end(vote, count, judgement.state, judgement.reason, seen)
         elif judgement.state is State.EXTENDED and not vote.extended:
             await self._extend(vote, count, judgement, seen)
         else:
             await self._journal.counted(self._platform.account, vote, seen, now)
+            if vote.due <= now:
+                ahead = "our clock is ahead of the server's, by which the vote is not over"
+                raise Retryable(ahead, min(vote.due - agreed, LOOK_AGAIN_MS) / 1000)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -123,6 +137,13 @@ class Votes:
         closing = Closing(str(State.EXTENDED), str(judgement.reason), _told(count), judgement.due)
         said = Keyed(Say(words, thread=vote.poll, notice=True), Role.ANSWER)
         await self._close(vote, closing, (said,), seen)
+
+    async def _leave_behind(self, vote: Vote, place: str, seen: int) -> None:
+        """The room was replaced. Who may vote in the new one, and about which rules, is for a new vote."""
+        with speaking(await self._language(vote.place)):
+            words = wording_votes.moved(vote)
+        closing = Closing(str(State.FAILED), "moved", _told(_nothing(vote)), vote.due, told_in=place)
+        await self._close(vote, closing, (Keyed(Say(words), Role.ANSWER),), seen)
 
     async def _end(self, vote: Vote, count: Tally, state: State, reason: str, seen: int) -> None:
         facts = await self._journal.place(self._platform.account, vote.place)
@@ -161,8 +182,7 @@ class Votes:
         renews = any(
             peer == vote.proposal.peer
             and isinstance(one := read_grant(standing.text, peer), Grant)
-            and one.status in (Status.TRIAL, Status.ACTIVE)
-            and now < one.until
+            and one.is_in_force(now)
             for peer, standing in known
         )
         return vote.proposal.grant(base, now, vote.poll or "", renews=renews)
@@ -177,7 +197,9 @@ class Votes:
         return tuple(sets)
 
     def _may_write(self, facts: PlaceFacts | None) -> bool:
-        return facts is not None and self._own_power(facts) >= facts.policy_power
+        # Where the platform keeps no state, the journal does, and that is ours.
+        ours = not self._platform.takes_votes
+        return facts is not None and (ours or self._own_power(facts) >= facts.policy_power)
 
     def _own_power(self, facts: PlaceFacts) -> int:
         return next((one.power for one in facts.members if one.id == self._platform.account), 0)
@@ -227,8 +249,11 @@ class Votes:
             else:
                 words = wording_votes.braked(peer) if stops else wording_votes.braking(peer, have, needed)
             said = Keyed(Say(words, control.message.id, control.message.thread), Role.ANSWER)
-            sets = [Keyed(suspended, Role.STATE)] if stops and suspended is not None else []
-            return Braking(stops, (said, *sets))
+            if not stops or suspended is None:
+                return Braking(stops, (said,), words if stops else "")
+            if not self._platform.takes_votes:
+                return Braking(stops, (said,), words, {peer: suspended.content})
+            return Braking(stops, (said, Keyed(suspended, Role.STATE)), words)
 
         with speaking(await self._language(control.place.id)):
             done = await self._journal.handle_brake(

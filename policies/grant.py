@@ -95,6 +95,10 @@ class Grant(BaseModel):
             raise ValueError("a grant ends at most 180 days after it begins")
         return self
 
+    def is_in_force(self, now: int) -> bool:
+        """Whether it allows anything at `now` (ms), or will."""
+        return self.status in (Status.TRIAL, Status.ACTIVE) and now < self.until
+
     def is_within(self, other: Grant) -> bool:
         """Whether this allows nothing that `other` does not."""
         if (self.peer, self.app_ed25519) != (other.peer, other.app_ed25519):

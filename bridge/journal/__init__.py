@@ -214,9 +214,15 @@ class Journal:
         now: int,
     ) -> Braking:
         """Verdict, effect and reply of a `!brake`, at once; `decide` is told who wants `peer` stopped."""
-        return await self._store.write(
-            lambda db: votes.handle_brake(db, control, peer, verdict, decide, device=device, now=now)
-        )
+
+        def handle(db: sqlite3.Connection) -> Braking:
+            braking = votes.handle_brake(db, control, peer, verdict, decide, device=device, now=now)
+            if braking.documents:
+                who, account = control.message.sender.id, control.place.account
+                documents.set_for_account(db, account, braking.documents, by=who, now=now)
+            return braking
+
+        return await self._store.write(handle)
 
     async def grants(self, account: str) -> list[tuple[str, str, str]]:
         """(place, peer, text) of the grants in force."""

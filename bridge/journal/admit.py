@@ -51,7 +51,7 @@ class Admit:
                 [self.account, gap.place, gap.since, gap.reason, self.now],
             )
         for event in (*batch.opened, *batch.events):
-            if self._insert(event):
+            if not self._asks_nothing(event) and self._insert(event):
                 self._apply(event)
         if batch.cursor is not None:
             self.db.execute(
@@ -68,6 +68,13 @@ class Admit:
             ballots=self.ballots,
         )
 
+    def _asks_nothing(self, event: Event) -> bool:
+        """Whether it is a reaction that is not meant for us; the journal would fill up with them."""
+        if event.kind is not EventKind.REACTION or event.own:
+            return False
+        admission = self.judge(event, self._known(event))
+        return event.context_only or not (admission.bot or admission.control)
+
     # -- rows -----------------------------------------------------------------------------------
 
     def _place(self, facts: PlaceFacts) -> None:
@@ -75,17 +82,20 @@ class Admit:
             "SELECT * FROM places WHERE account = ? AND id = ?", [self.account, facts.place.id]
         ).fetchone()
         members = self._members(row, facts)
-        held = documents.take(self.db, self.account, facts.place, row)
+        place = documents.with_those_of_account(self.db, facts.place)
+        held = documents.take(self.db, self.account, place, row)
         self.db.execute(
             "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members, "
-            "policy, held, base, grants, policy_power) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "policy, held, base, grants, policy_power, levels_power, moved_to) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (account, id) DO UPDATE SET "
             "kind = excluded.kind, name = excluded.name, joined = excluded.joined, "
             # Encryption is never unset: a server that loses the state must not get plaintext.
             "must_encrypt = max(must_encrypt, excluded.must_encrypt), "
             "default_power = excluded.default_power, members = excluded.members, "
             "policy = excluded.policy, held = excluded.held, base = excluded.base, "
-            "grants = excluded.grants, policy_power = excluded.policy_power",
+            "grants = excluded.grants, policy_power = excluded.policy_power, "
+            "levels_power = excluded.levels_power, moved_to = excluded.moved_to",
             [
                 self.account,
                 facts.place.id,
@@ -95,11 +105,15 @@ class Admit:
                 facts.must_encrypt,
                 facts.default_power,
                 json.dumps(members),
-                None if facts.place.policy is None else json.dumps(asdict(facts.place.policy)),
+                None if place.policy is None else json.dumps(asdict(place.policy)),
                 *held,
                 facts.policy_power,
+                facts.levels_power,
+                facts.moved_to,
             ],
         )
+        # A vote goes on in neither: it ends once we are where the people went.
+        self.ballots |= votes.are_left_behind(self.db, self.account)
 
     def _members(self, row: sqlite3.Row | None, facts: PlaceFacts) -> list[list[object]]:
         """The members as they are kept: who was there before has been there since then.
@@ -360,11 +374,12 @@ class Admit:
         if event.reply_to is not None:
             target = self._event(event.reply_to)
             replies_to_us = target is not None and bool(target["own"])
+        if pointed_at is not None:
             waiting = self.db.execute(
                 "SELECT t.id, t.bot FROM actions a JOIN turns t ON t.id = a.turn "
                 "WHERE a.account = ? AND a.remote_id = ? AND t.place = ? AND t.state = 'waiting' "
                 f"AND {NOT_CONTINUED}",
-                [self.account, event.reply_to, event.place],
+                [self.account, pointed_at, event.place],
             ).fetchone()
         return Known(
             place=memory.place(self.db, self.account, event.place),

@@ -8,9 +8,10 @@ against, not what stood: a document that nobody could read, or that was redacted
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from bots.conversation import Place
 from bridge.journal import votes
 from policies.document import UNSET, PolicyDocument, Standing, Unreadable, effective, parsed, read, written
 from policies.grant import Grant, read_grant
@@ -20,7 +21,39 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
-    from bots.conversation import Place
+
+ACCOUNT = ""
+"""The place of documents that hold wherever an account talks: where platforms keep none, we do."""
+
+
+def with_those_of_account(db: sqlite3.Connection, place: Place) -> Place:
+    """`place` with the documents of its account, where it has none of its own."""
+    if place.policy is not None or place.grants:
+        return place
+    rows = db.execute(
+        "SELECT * FROM documents d WHERE account = ? AND place = ? AND seq = (SELECT max(seq) FROM documents "
+        "WHERE account = d.account AND place = d.place AND peer = d.peer) ORDER BY peer",
+        [place.account, ACCOUNT],
+    ).fetchall()
+    found = {row["peer"]: Standing(row["text"], row["set_by"], row["set_at"]) for row in rows}
+    policy = found.pop("", None)
+    return replace(place, policy=policy, grants=tuple(found.items()))
+
+
+def set_for_account(
+    db: sqlite3.Connection, account: str, documents: Mapping[str, str], *, by: str, now: int
+) -> None:
+    """Set documents (by peer, `""` for the policy) for every place of `account`."""
+    for peer, text in documents.items():
+        _note(db, account, ACCOUNT, peer, Standing(text, by, now))
+    for row in db.execute("SELECT * FROM places WHERE account = ?", [account]).fetchall():
+        place = with_those_of_account(db, Place(account, row["id"]))
+        held, base, grants = take(db, account, place, row)
+        policy = None if place.policy is None else json.dumps(asdict(place.policy))
+        db.execute(
+            "UPDATE places SET policy = ?, held = ?, base = ?, grants = ? WHERE account = ? AND id = ?",
+            [policy, held, base, grants, account, row["id"]],
+        )
 
 
 def take(
@@ -128,9 +161,9 @@ def _voted(
 def _note(db: sqlite3.Connection, account: str, place: str, peer: str, standing: Standing) -> None:
     """Keep a document, for the history and `!policy undo`; the room's state tells it to everybody anyway."""
     latest = db.execute(
-        "SELECT text, set_at FROM documents WHERE account = ? AND place = ? AND peer = ? "
+        "SELECT text, set_at FROM documents WHERE account = ? AND place IN (?, ?) AND peer = ? "
         "ORDER BY seq DESC LIMIT 1",
-        [account, place, peer],
+        [account, place, ACCOUNT, peer],
     ).fetchone()
     if latest is not None and (latest["text"], latest["set_at"]) == (standing.text, standing.set_at):
         return
@@ -143,7 +176,7 @@ def _note(db: sqlite3.Connection, account: str, place: str, peer: str, standing:
 def history(db: sqlite3.Connection, account: str, place: str, limit: int) -> tuple[tuple[str, Standing], ...]:
     """The documents that stood in a place, newest first: (peer, `""` for the policy; document)."""
     rows = db.execute(
-        "SELECT * FROM documents WHERE account = ? AND place = ? ORDER BY seq DESC LIMIT ?",
-        [account, place, limit],
+        "SELECT * FROM documents WHERE account = ? AND place IN (?, ?) ORDER BY seq DESC LIMIT ?",
+        [account, place, ACCOUNT, limit],
     ).fetchall()
     return tuple((row["peer"], Standing(row["text"], row["set_by"], row["set_at"])) for row in rows)

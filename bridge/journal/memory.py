@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bots.conversation import Attachment, Message, Person, Place, PlaceKind
 from bridge.journal import outbox
-from bridge.platform import PlaceFacts
+from bridge.platform import EventKind, PlaceFacts
 from models.transcript import Segment, Transcript, Word
 from policies.document import Standing
 
@@ -45,6 +45,8 @@ def place(db: sqlite3.Connection, account: str, place_id: str) -> PlaceFacts | N
         joined=bool(row["joined"]),
         default_power=row["default_power"],
         policy_power=row["policy_power"],
+        levels_power=row["levels_power"],
+        moved_to=row["moved_to"],
     )
 
 
@@ -109,6 +111,7 @@ def _message(row: sqlite3.Row) -> Message:
         reply_to=row["reply_to"],
         own=bool(row["own"]),
         attachments=tuple(Attachment(**one) for one in json.loads(row["attachments"])),
+        sign_on=row["relates_to"] if row["kind"] == EventKind.REACTION else None,
     )
 
 

@@ -53,6 +53,13 @@ def m004_votes(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m005_moved(db: Database) -> None:
+    """Where a place has moved to, and what changing its power levels takes."""
+    for statement in _MOVED:
+        db.execute(statement)
+
+
 _INITIAL = """
 CREATE TABLE cursors (
     account TEXT PRIMARY KEY,
@@ -281,4 +288,9 @@ _VOTES = (
         until INTEGER NOT NULL,
         PRIMARY KEY (account, place, peer, until)
     ) STRICT""",
+)
+
+_MOVED = (
+    "ALTER TABLE places ADD COLUMN levels_power INTEGER NOT NULL DEFAULT 100",
+    "ALTER TABLE places ADD COLUMN moved_to TEXT NOT NULL DEFAULT ''",
 )

@@ -165,6 +165,8 @@ class Settlement:
     wait_state: Mapping[str, object] | None = None
     park: bool = False
     vote: Opening | None = None
+    documents: Mapping[str, str] = field(default_factory=dict)
+    """Documents (by peer, `""` for the policy) that hold for the whole account from now on."""
 
 
 # -- inspection ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bots.conversation import Keyed, Person, Role, Say, Turn, TurnKind
-from bridge.journal import memory, outbox, votes
+from bridge.journal import documents, memory, outbox, votes
 from bridge.journal.admit import NOT_CONTINUED, close_turn
 from bridge.journal.rows import LONG, Claimed, Control, Counters, Outcome, Settlement
 from bridge.platform import Event, EventKind
@@ -168,6 +168,8 @@ def settle(db: sqlite3.Connection, claimed: Claimed, settlement: Settlement, dev
         outbox.put(db, row, keyed, device=device, now=now)
     if settlement.vote is not None:
         votes.open_one(db, row, settlement.vote, device=device, now=now)
+    if settlement.documents:
+        documents.set_for_account(db, row["account"], settlement.documents, by=row["asker"], now=now)
     verdict = settlement.verdict
     state = "waiting" if settlement.wait_until is not None else "parked" if settlement.park else "settled"
     db.execute(

@@ -9,11 +9,11 @@ count needs and nobody may change later: who may vote, until when, by which rule
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bots.base import Vote
-from bots.conversation import Keyed, Role
+from bots.conversation import ClosePoll, Keyed, Role
 from bridge.journal import outbox
 from policies.proposal import proposed
 from policies.vote import Mode, Rule
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 BALLOT = "ballot"
 """The control that says: somebody voted, look."""
 _SELECT = (
-    "SELECT v.*, a.remote_id AS poll FROM votes v LEFT JOIN actions a ON a.key = v.poll_key "
+    "SELECT v.*, a.remote_id AS poll, t.message FROM votes v LEFT JOIN actions a ON a.key = v.poll_key "
+    "LEFT JOIN turns t ON t.id = a.turn "
     "WHERE v.account = ? "
 )
 
@@ -40,6 +41,7 @@ class Closing:
 
     `policy` and `grant` are the texts that it decides; `applies` says that we can write them down, so that
     the policy is in force from now on: the next vote that ends is about what this one has decided.
+    `told_in` is where it is said, if not in the vote's own place.
     """
 
     state: str
@@ -49,6 +51,7 @@ class Closing:
     policy: str | None = None
     grant: str | None = None
     applies: bool = False
+    told_in: str | None = None
 
 
 def open_one(
@@ -92,6 +95,7 @@ def _vote(row: sqlite3.Row) -> Vote:
         opened_at=row["opened_at"],
         due=row["due"],
         extended=bool(row["extended"]),
+        message=row["message"] or row["cause"],
         poll_key=row["poll_key"],
         poll=row["poll"],
         state=row["state"],
@@ -107,12 +111,27 @@ def of_place(db: sqlite3.Connection, account: str, place: str, limit: int) -> tu
     return tuple(_vote(row) for row in rows.fetchall())
 
 
+_LEFT_BEHIND = (
+    "EXISTS (SELECT 1 FROM places p JOIN places n ON n.account = p.account AND n.id = p.moved_to "
+    "AND n.joined WHERE p.account = v.account AND p.id = v.place)"
+)
+
+
+def are_left_behind(db: sqlite3.Connection, account: str) -> bool:
+    """Whether a vote is open in a place that moved, and we are where it moved to."""
+    row = db.execute(
+        f"SELECT 1 FROM votes v WHERE v.account = ? AND v.state IN ('open', 'extended') AND {_LEFT_BEHIND}",
+        [account],
+    ).fetchone()
+    return row is not None
+
+
 def to_count(db: sqlite3.Connection, account: str, now: int) -> tuple[Vote, ...]:
-    """Open votes that are due, or in which somebody voted since the last count."""
+    """Open votes that are due, in which somebody voted since the last count, or that were left behind."""
     rows = db.execute(
         f"{_SELECT} AND v.state IN ('open', 'extended') AND (v.due <= ? OR EXISTS (SELECT 1 FROM events e "
         "WHERE e.account = v.account AND e.control = ? AND e.handled_at IS NULL "
-        "AND coalesce(e.relates_to, e.thread) = a.remote_id)) ORDER BY v.id",
+        f"AND coalesce(e.relates_to, e.thread) = a.remote_id) OR {_LEFT_BEHIND}) ORDER BY v.id",
         [account, now, BALLOT],
     ).fetchall()
     return tuple(_vote(row) for row in rows)
@@ -194,7 +213,8 @@ def close(
             [closing.policy, json.dumps(held), account, vote.place],
         )
     for keyed in actions:
-        outbox.put(db, cause_of(account, vote, closing.state), keyed, device=device, now=now)
+        cause = cause_of(account, vote, closing.state) | {"place": closing.told_in or vote.place}
+        outbox.put(db, cause, keyed, device=device, now=now)
     return True
 
 
@@ -223,10 +243,15 @@ def withdraw(db: sqlite3.Connection, account: str, cause: str, now: int) -> None
 
 @dataclass(frozen=True, slots=True)
 class Braking:
-    """What comes of a `!brake`: whether it stops the peer now, and what is said and set because of it."""
+    """What comes of a `!brake`: whether it stops the peer now, and what is said and set because of it.
+
+    `ended` is said in the polls that are open about the peer. `documents` are set for the whole account.
+    """
 
     stops: bool
     actions: tuple[Keyed, ...]
+    ended: str = ""
+    documents: Mapping[str, str] = field(default_factory=dict)
 
 
 def handle_brake(
@@ -242,6 +267,7 @@ def handle_brake(
     """Verdict, effect and reply of a `!brake`, at once. Nobody is counted twice."""
     account, place, member = control.place.account, control.place.id, control.message.sender.id
     known = verdict.allowed and _is_known(db, account, place, peer)
+    polls = _open_polls(db, account, place, peer)
     if known:
         db.execute(
             "INSERT OR IGNORE INTO brakes (account, place, peer, member, at) VALUES (?, ?, ?, ?, ?)",
@@ -254,7 +280,12 @@ def handle_brake(
     if known and braking.stops:
         _stop(db, account, place, peer, now)
     cause = {"account": account, "place": place, "id": None, "bot": "steward", "cause": control.event}
-    for keyed in braking.actions:
+    closings: list[Keyed] = []
+    if known and braking.stops:
+        closings = [
+            Keyed(ClosePoll(key, braking.ended), Role.BALLOT, index) for index, key in enumerate(polls)
+        ]
+    for keyed in (*closings, *braking.actions):
         outbox.put(db, cause, keyed, device=device, now=now)
     db.execute("UPDATE events SET handled_at = ? WHERE seq = ?", [now, control.seq])
     return braking
@@ -271,6 +302,16 @@ def _is_known(db: sqlite3.Connection, account: str, place: str, peer: str) -> bo
         [account, place, f"peer:{peer}"],
     ).fetchone()
     return found is not None
+
+
+def _open_polls(db: sqlite3.Connection, account: str, place: str, peer: str) -> list[str]:
+    """The keys of the polls about `peer` in which people can still vote."""
+    rows = db.execute(
+        "SELECT poll_key FROM votes WHERE account = ? AND place = ? AND matter = ? "
+        "AND state IN ('open', 'extended') ORDER BY id",
+        [account, place, f"peer:{peer}"],
+    ).fetchall()
+    return [row["poll_key"] for row in rows]
 
 
 def _stop(db: sqlite3.Connection, account: str, place: str, peer: str, now: int) -> None:

@@ -167,6 +167,11 @@ class MastodonPlatform:
         await self._opened()
         return await self._poster.find(action)
 
+    @property
+    def server_time(self) -> int | None:
+        """None: nothing here ends at a time that others go by."""
+        return None
+
     async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
         """None: there are no votes here. A poll of Mastodon does not say who answered what."""
         del place, poll

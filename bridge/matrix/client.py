@@ -18,6 +18,7 @@ import json
 import time
 from collections import defaultdict
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -69,6 +70,8 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         )
         super().__init__(homeserver, user_id, device_id, str(store), config)
         self.dead = False
+        self.server_time: int | None = None
+        """When the server answered last, by its own clock (ms since the epoch, to the second)."""
         self._clock = clock
         self._sharing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._missed: dict[str, tuple[float, float]] = {}
@@ -90,6 +93,7 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         if self.dead:
             raise aiohttp.ClientConnectionError("this client was replaced by a new one")
         response: aiohttp.ClientResponse = await super().send(*args, **kwargs)
+        self.server_time = _date(response.headers.get("Date")) or self.server_time
         return response
 
     async def call(
@@ -444,3 +448,11 @@ def _is_to_device(event: Mapping[str, Any]) -> bool:
 
 def _texts(values: object) -> Iterable[str]:
     return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
+def _date(header: str | None) -> int | None:
+    """The `Date` of an answer (RFC 9110, section 6.6.1) in ms since the epoch; None where it is none."""
+    try:
+        return None if header is None else int(parsedate_to_datetime(header).timestamp()) * 1000
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -271,6 +271,7 @@ class RoomState:
 
     def facts(self, known_bots: frozenset[str]) -> PlaceFacts:
         """All of it for the journal. Names that two members share carry the address as well."""
+        moved = self.tombstone
         shared = Counter(member.name for member in self.members.values() if member.name)
         members = tuple(
             Person(
@@ -290,6 +291,8 @@ class RoomState:
             joined=self.joined,
             default_power=self.default_power,
             policy_power=max(self.power_needed(STATE_TYPE), self.power_needed(GRANT_TYPE)),
+            levels_power=self.power_needed("m.room.power_levels"),
+            moved_to=moved.replacement if moved is not None and self.may_move(moved) else "",
         )
 
 

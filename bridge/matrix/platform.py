@@ -270,6 +270,11 @@ class MatrixPlatform:
         """Look for `action` in its room; see `Platform.find`."""
         return await search.find(await self._synced(), action)
 
+    @property
+    def server_time(self) -> int | None:
+        """The homeserver's clock at its last answer (ms)."""
+        return None if self._client is None else self._client.server_time
+
     async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
         """Read every vote on a poll back from its room; see `Platform.ballots`."""
         client = await self._synced()

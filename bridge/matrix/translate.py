@@ -2,7 +2,7 @@
 
 Total: any JSON object gives an `Event` or None, never an exception. Refuses to believe what
 encryption cannot vouch for: membership and redactions count only as the server states them, and
-words only as messages; a reaction is sent in clear everywhere, and asks for nothing but the ear.
+words only as messages; a reaction is sent in clear everywhere, and means an ear, a yes, a no, or nothing.
 What it gives can be stored: no lone surrogates, which no server lets pass but anybody can encrypt.
 """
 
@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from bots.commands import is_ear, is_sign
 from bots.conversation import PlaceKind
 from bridge.matrix import files
 from bridge.matrix.facts import RoomState, age_of
@@ -29,8 +30,6 @@ POLL_RESPONSES: Final = ("org.matrix.msc3381.poll.response", "m.poll.response")
 """Types of an answer to a poll (MSC3381): the one that clients send today, and the stable one."""
 
 WORDS: Final = frozenset({"m.text", "m.emote", "m.notice"})
-
-_EAR = re.compile("\U0001f442[\U0001f3fb-\U0001f3ff]?[\ufe0e\ufe0f]?")
 
 _REPLY_FALLBACK = re.compile(r"\A> (?:\* )?<[@!#][^>\n]*>[^\n]*\n(?:>[^\n]*\n)*\n?")
 _HIDDEN = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
@@ -208,7 +207,9 @@ def _message(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
 def _reaction(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
     relation = _dict(content.get("m.relates_to"))
     target, emoji = _target(relation), _text(relation.get("key"))
-    if relation.get("rel_type") != "m.annotation" or target is None or not asks_to_listen(emoji):
+    if relation.get("rel_type") != "m.annotation" or target is None:
+        return None
+    if not (is_ear(emoji) or is_sign(emoji)):
         return None
     marked = _dict(content.get(MARKER)).get("bot") is True
     return seen.event(
@@ -229,14 +230,6 @@ def _ballot(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
     if relation.get("rel_type") != "m.reference" or target is None or seen.own or bot:
         return None
     return seen.event(EventKind.BALLOT, relates_to=target)
-
-
-def asks_to_listen(emoji: str) -> bool:
-    """Whether a reaction means something to us: the ear, in any skin tone and presentation.
-
-    Every other reaction is dropped before the journal, which would fill up with them.
-    """
-    return _EAR.fullmatch(emoji) is not None
 
 
 def _own_key(seen: _Seen, mark: Mapping[str, Any]) -> str | None:

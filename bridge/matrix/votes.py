@@ -63,8 +63,11 @@ def state_content(put: PutState) -> dict[str, Any]:
 
 async def put_state(client: Client, action: StoredAction, put: PutState) -> dict[str, Any]:
     """Set the state; the server's answer. What stands there already is not set a second time by servers."""
+    content = state_content(put)
     try:
-        return await client.call("PUT", _state_path(action.place, put), state_content(put))
+        if put.merge:
+            content = _merged(await client.call("GET", _state_path(action.place, put)), content)
+        return await client.call("PUT", _state_path(action.place, put), content)
     except Refused as error:
         raise await explained(client, action.place, error, put.type, is_state=True) from error
 
@@ -82,8 +85,22 @@ async def find_state(client: Client, action: StoredAction, put: PutState) -> str
         raise
     event_id = event.get("event_id")
     # A server that ignores `format` answers with the content alone.
-    stands = event.get("type") == put.type and event.get("content") == wanted
+    content = event.get("content")
+    if put.merge and isinstance(content, dict):
+        wanted = _merged(content, wanted)
+    stands = event.get("type") == put.type and content == wanted
     return event_id if stands and isinstance(event_id, str) else Found.ABSENT
+
+
+def _merged(stands: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """`stands` with what is `wanted` in it; objects on both sides are merged one level deep."""
+    found = {name: {**_object(stands.get(name)), **value} if isinstance(value, dict) else value
+             for name, value in wanted.items()}  # fmt: skip
+    return {**stands, **found}
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _state_path(place: str, put: PutState) -> tuple[str, ...]:

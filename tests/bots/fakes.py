@@ -85,6 +85,7 @@ class FakeTools:
     takes_votes = True
     people: tuple[Person, ...] = ()
     policy_power = 50
+    levels_power = 100
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
         return ()

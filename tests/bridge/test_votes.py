@@ -393,6 +393,42 @@ async def test_a_proposal_that_is_taken_back_is_no_vote(family: FakeServer, star
     assert "Passed" not in said(family)
 
 
+async def test_a_proposal_is_not_changed_by_editing_it(family: FakeServer, start: Start) -> None:
+    """What people vote on stays what they voted on; deleting the message ends it, edited or not."""
+    process = await start(policy=LOOSEST)
+    question = family.say("!propose voice of")
+    await process.idle()
+    assert not family.polls
+    family.edit(question, "!propose voice off")
+    await process.idle()
+    (poll,) = family.polls
+    family.edit(question, "!propose preview never")
+    await process.idle()
+    assert list(family.polls) == [poll]
+    assert "editing it changes nothing" in said(family)
+    family.redact(question)
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.idle()
+    assert (await policy(process)).voice is Voice.ALL
+
+
+async def test_a_brake_ends_the_poll(family: FakeServer, start: Start) -> None:
+    """People see that there is nothing more to vote on."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, ASK)
+    family.vote(poll, by=ADA)
+    family.say(f"!brake @{CITY}", by=MOD)
+    await process.idle()
+    result = family.polls[poll].result
+    assert result is not None
+    assert "Stopped" in result
+    family.vote(poll, by=BEN)
+    family.vote(poll, by=MOD)
+    await process.idle()
+    assert CITY not in await grants(process)
+
+
 async def test_everybody_may_propose_what_nobody_may_ask(family: FakeServer, start: Start) -> None:
     """Whoever was shut out of asking is not shut out of deciding."""
     rule(family, mode="consent", voting_hours=24, askers=[MOD.id])
@@ -425,6 +461,23 @@ async def test_a_room_that_cannot_be_read_is_asked_again(family: FakeServer, sta
     down = False
     await process.idle()
     assert (await policy(process)).voice is Voice.OFF
+
+
+async def test_a_clock_that_jumps_ahead_ends_no_vote(family: FakeServer, start: Start) -> None:
+    """Ours says that it is over, the server's that it is not: people can vote until both agree."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    ours = family.now
+    family.now = lambda: ours() - 3 * DAY
+    await process.clock.sleep(3 * DAY / 1000)
+    for person in (ADA, BEN):
+        family.vote(poll, by=person)
+    await process.clock.sleep(60)
+    assert family.polls[poll].result is None
+    await process.clock.sleep(25 * 3600)
+    await process.idle()
+    assert family.polls[poll].result is not None
+    assert "2 yes, 0 no" in said(family)
 
 
 async def test_a_thousand_votes_at_once_are_few_counts(server: FakeServer, start: Start) -> None:
@@ -480,3 +533,26 @@ async def test_leaving_the_room_ends_its_votes_in_silence(family: FakeServer, st
     await process.idle()
     assert "assed" not in said(family)
     assert [vote.state for vote in await process.journal.votes(OWN, ROOM, 5)] == ["failed"]
+
+
+async def test_a_vote_does_not_move_with_its_room(family: FakeServer, start: Start) -> None:
+    """The room was upgraded: the new one is told once that the vote has ended, and nothing comes of it."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process)
+    family.vote(poll, by=ADA)
+    family.room(ROOM, PlaceKind.GROUP, ADA, BEN, MOD, HEARTH, moved_to="!new:home")
+    await process.idle()
+    assert [vote.state for vote in await process.journal.votes(OWN, ROOM, 5)] == ["open"]
+    family.room("!new:home", PlaceKind.GROUP, ADA, BEN, MOD, HEARTH)
+    await process.idle()
+    told = [one for one in family.shown("!new:home") if "`voice` = `off`" in one.text]
+    assert ["ended without a result" in one.text for one in told] == [True]
+    for person in (BEN, MOD):
+        family.vote(poll, by=person)
+    await process.stop()
+    again = await start(policy=LOOSEST)
+    await again.clock.sleep(30 * 3600)
+    await again.idle()
+    assert [vote.reason for vote in await again.journal.votes(OWN, ROOM, 5)] == ["moved"]
+    assert (await policy(again)).voice is Voice.ALL
+    assert len([one for one in family.shown("!new:home") if "ended without" in one.text]) == 1

@@ -112,6 +112,10 @@ class FakePlatform:
     async def find(self, action: StoredAction) -> str | Found:
         return self.server.find(action)
 
+    @property
+    def server_time(self) -> int | None:
+        return self.server.now()
+
     async def ballots(self, place: str, poll: str) -> tuple[Ballot, ...]:
         await asyncio.sleep(self._latency)
         if not self.server.rooms[place].joined:

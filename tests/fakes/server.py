@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bots.commands import CommandName, parse
 from bots.conversation import (
@@ -111,7 +111,7 @@ class FakeServer:
     # -- people -------------------------------------------------------------------------------------
 
     def room(
-        self, place: str = ROOM, kind: PlaceKind = PlaceKind.GROUP, *members: Person, **facts: bool
+        self, place: str = ROOM, kind: PlaceKind = PlaceKind.GROUP, *members: Person, **facts: Any
     ) -> str:
         members = members or (ADA, BEN, MOD)
         known = PlaceFacts(Place(OWN, place, kind, "Family"), members, **facts)

@@ -184,6 +184,28 @@ async def test_who_may_not_ask_is_told_once_a_day(world: World) -> None:
     assert {turn.code for turn in await world.house.journal.turns()} == {"not_an_asker"}
 
 
+async def test_admins_of_the_settings_decide_for_the_account(world: World) -> None:
+    """What one of them sets in private holds for everybody there, also after a restart, and can be undone."""
+    admins = frozenset({world.ben.address})
+    await world.start(admins=admins)
+    await world.answer(world.ask("hello"))
+    refused = await world.answer(world.ask("!policy set per_person_day 1"))
+    assert "whoever runs me" in refused.text
+    await world.answer(world.ask("!policy set per_person_day 1", by=world.ben))
+    limited = await world.answer(world.ask("again"))
+    assert "1 answer" in limited.text
+    history = await world.answer(world.ask("!policy history", by=world.ben))
+    assert history.text.count("per_person_day") == 1
+    await world.stop()
+    await world.start(admins=admins)
+    await world.answer(world.ask("one", by=world.far))
+    assert "1 answer" in (await world.answer(world.ask("two", by=world.far))).text
+    vote = await world.answer(world.ask("!policy set mode consent", by=world.ben))
+    assert "how it is already" in vote.text
+    await world.answer(world.ask("!policy undo", by=world.ben))
+    assert "three" in (await world.answer(world.ask("three", by=world.far))).text
+
+
 async def test_who_wants_no_bots_is_answered_and_otherwise_left_alone(world: World) -> None:
     """`#nobot` in a profile: what was asked is answered, a refusal is not said."""
     world.policy = RoomPolicy(askers=frozenset({world.ada.address}))

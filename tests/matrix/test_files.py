@@ -12,7 +12,7 @@ from nio.crypto.attachments import decrypt_attachment, encrypt_attachment
 
 from bots.conversation import Attachment
 from bridge.matrix import files
-from bridge.matrix.translate import asks_to_listen, translate
+from bridge.matrix.translate import translate
 from bridge.platform import Event, EventKind
 from tests.matrix.test_translate import ADA, BEN, JSON, ME, US, message, read, room
 
@@ -177,13 +177,16 @@ def test_the_ear_is_a_reaction(emoji: str) -> None:
     assert opened.kind is EventKind.REACTION
 
 
-@given(st.text() | st.sampled_from(["👍", "🦻", "👂👂", "👂 ", " 👂", "👂\u200d", "👂🏻🏻", "\ufe0f"]))
+@given(
+    st.text()
+    | st.sampled_from(["👍", "🦻", "👂👂", "👂 ", " 👂", "👂\u200d", "👂🏻🏻", "\ufe0f", "👎🏽", "✅\ufe0f"])
+)
 def test_no_other_reaction_is_admitted(emoji: str) -> None:
-    """Whatever is not one ear is dropped."""
-    bare = emoji[:-1] if emoji[-1:] in ("\ufe0e", "\ufe0f") else emoji
-    is_ear = bare[:1] == "👂" and bare[1:] in ("", *"🏻🏼🏽🏾🏿")
-    assert asks_to_listen(emoji) is is_ear
-    assert (reaction(emoji) is not None) is is_ear
+    """Whatever is not one ear, thumb, tick or cross is dropped."""
+    bare = emoji.strip()
+    bare = bare[:-1] if bare[-1:] in ("\ufe0e", "\ufe0f") else bare
+    means_something = bare[:1] in tuple("👂👍👎✅✔❌✖") and bare[1:] in ("", *"🏻🏼🏽🏾🏿")
+    assert (reaction(emoji) is not None) is means_something
 
 
 @given(JSON)

@@ -444,6 +444,18 @@ def test_powers_are_those_of_the_room_version() -> None:
         assert state.facts(frozenset()).default_power == 5
 
 
+@pytest.mark.parametrize(("by", "moved_to"), [(ADA, "!new:server"), (BEN, "")])
+def test_a_room_moves_where_somebody_who_may_says(by: str, moved_to: str) -> None:
+    """A tombstone of somebody without the power for it moves nothing."""
+    state = room(version="11")
+    levels = {"users": {ADA: 100}, "events": {"m.room.power_levels": 90}}
+    state.apply({"type": "m.room.power_levels", "state_key": "", "sender": ADA, "content": levels})
+    content = {"replacement_room": "!new:server"}
+    state.apply({"type": "m.room.tombstone", "state_key": "", "sender": by, "content": content})
+    facts = state.facts(frozenset())
+    assert (facts.moved_to, facts.levels_power) == (moved_to, 90)
+
+
 def test_keys_go_to_the_invited_only_where_history_lets_them_read() -> None:
     """Invited people read along unless the room's history begins with joining."""
     state = room(ME, ADA)

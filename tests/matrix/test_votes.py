@@ -188,6 +188,25 @@ async def test_what_a_room_decides_is_written_down(world: World) -> None:
     assert (told.id, told.relates_to, told.own) == (f"grant:{event_id}", PEER, True)
 
 
+async def test_power_levels_are_raised_and_the_rest_stays(world: World) -> None:
+    """A merge changes what it names; where that stands already, it is found."""
+    ada, bot = await world.human(), await world.bot()
+    room = await world.room(ada, bot)
+    levels = (await ada.client.room_get_state_event(room, "m.room.power_levels")).content
+    users = levels["users"] | {bot.id: 100}
+    events = levels.get("events", {}) | {STATE_TYPE: 0}
+    await ada.put_state(room, "m.room.power_levels", levels | {"users": users, "events": events})
+    await bot.until(lambda: bot.facts(room).policy_power == 50)
+    wanted = json.dumps({"events": {STATE_TYPE: 60, GRANT_TYPE: 60}})
+    put = bot.action(room, PutState("m.room.power_levels", "", wanted, merge=True))
+    assert await bot.platform.find(put) is Found.ABSENT
+    event_id = await bot.platform.perform(put)
+    assert await bot.platform.find(put) == event_id
+    await bot.until(lambda: bot.facts(room).policy_power == 60)
+    now = (await ada.client.room_get_state_event(room, "m.room.power_levels")).content
+    assert now == levels | {"users": users, "events": events | {STATE_TYPE: 60, GRANT_TYPE: 60}}
+
+
 async def test_a_redacted_grant_is_empty(world: World) -> None:
     """Whoever may redact can stop a grant; so it is after a restart, which sees only what is left of it."""
     ada, bot = await world.human(), await world.bot()
