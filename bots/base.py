@@ -41,6 +41,24 @@ class Waiting:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Lines `first` to `last` of a note at `path` (relative), under its headings `trail`."""
+
+    collection: str
+    path: str
+    first: int
+    last: int
+    trail: str
+    text: str
+
+    @property
+    def source(self) -> str:
+        """Where it stands, as `pool.md:12-18`."""
+        lines = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+        return f"{self.path}:{lines}"
+
+
 class Forget(StrEnum):
     """What a person asked to erase: their own words in every place of this account, or all of this place."""
 
@@ -140,6 +158,8 @@ class Decided:
     outcome: str | None
     deliveries: tuple[str, ...] = ()
     possible_duplicates: int = 0
+    notes: str = ""
+    """The collections of notes that were read for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +232,14 @@ class Tools(Protocol):
 
     async def decided(self, event_id: str) -> Decided | None:
         """What was decided about a message of this place, or None if it is not known."""
+        ...
+
+    async def notes(self, question: str, limit: int) -> tuple[Passage, ...]:
+        """Passages of the notes that may be read here which are about `question`, best first."""
+        ...
+
+    async def collections(self) -> tuple[str, ...]:
+        """The collections of notes that may be read here."""
         ...
 
     async def status(self) -> Status:

@@ -112,12 +112,19 @@ class Chat:
         self.own_name = own_name or persona.name
 
     async def reply(self, turn: Turn, tools: Tools) -> AsyncGenerator[Draft | Waiting | Reply]:
-        """Yield the place in the queue and drafts, then the answer.
+        """Yield what `answer` yields, from the conversation alone."""
+        async for step in self.answer(turn, tools):
+            yield step
+
+    async def answer(
+        self, turn: Turn, tools: Tools, notes: Sequence[str] = ()
+    ) -> AsyncGenerator[Draft | Waiting | Reply]:
+        """Yield the place in the queue and drafts, then the answer. `notes` are given to the model as data.
 
         Raises `ModelBusy`, `ModelUnavailable` and `ModelTimeout` of the model.
         """
         policy = tools.policy
-        transcript = self._transcript(turn, policy)
+        transcript = self._transcript(turn, policy, notes)
         try:
             prompt = await self._fit(transcript, tools)
             if isinstance(prompt, Reply):
@@ -146,7 +153,7 @@ class Chat:
         except ModelMisconfigured as error:
             yield Reply(wording.failed(failure_of(error)), features={"failure": failure_of(error).value})
 
-    def _transcript(self, turn: Turn, policy: RoomPolicy = UNSET) -> Transcript:
+    def _transcript(self, turn: Turn, policy: RoomPolicy = UNSET, notes: Sequence[str] = ()) -> Transcript:
         count = self.persona.context_messages
         return Transcript(
             system=_in_room(self.persona.text, policy),
@@ -154,6 +161,7 @@ class Chat:
             question=turn.message,
             own_id=turn.place.account,
             own_name=self.own_name,
+            notes=notes,
         )
 
     async def _fit(self, transcript: Transcript, tools: Tools) -> _Prompt | Reply:

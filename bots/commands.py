@@ -35,6 +35,7 @@ class CommandName(StrEnum):
     RECOUNT = "recount"
     BRAKE = "brake"
     PEERS = "peers"
+    NOTES = "notes"
     FORGET = "forget"
     FORGET_ROOM = "forget room"
     STOP = "stop"
@@ -66,7 +67,14 @@ MORE = frozenset({"more", "go on", "continue", "next", "meer", "verder", "ga doo
 """Replies to a long answer that ask for the rest of it."""
 
 _WITH_WORDS = frozenset(
-    {CommandName.POLICY, CommandName.PROPOSE, CommandName.VOTE, CommandName.BRAKE, CommandName.RECOUNT}
+    {
+        CommandName.POLICY,
+        CommandName.PROPOSE,
+        CommandName.VOTE,
+        CommandName.BRAKE,
+        CommandName.RECOUNT,
+        CommandName.NOTES,
+    }
 )
 KNOWN = tuple(name for name in CommandName if name is not CommandName.UNKNOWN)
 _ARGUMENTS = {

@@ -7,6 +7,9 @@ leave its place: no fence is closed, no speaker and no control token of a chat t
     user       <room>          what others said since, oldest first
                Ben: text
                </room>
+               <notes>         what the community's notes say about it
+               text
+               </notes>
                Ada: question   what was asked of us
     assistant  our answer
     user       ...
@@ -72,6 +75,7 @@ class Transcript:
         question: Message,
         own_id: str,
         own_name: str,
+        notes: Sequence[str] = (),
     ) -> None:
         self.system = system if FENCE_SENTENCE in system else f"{system} {FENCE_SENTENCE}".strip()
         self.question = question
@@ -83,7 +87,8 @@ class Transcript:
             neutral(without_heard(one.text)).strip() if one.own else self._line(one, addressed=False)
             for one in self.context
         ]
-        self._asked = self._line(question)
+        written = "".join(neutral(one).strip() + "\n" for one in notes)
+        self._asked = (f"<notes>\n{written}</notes>\n" if written else "") + self._line(question)
 
     def __len__(self) -> int:
         return len(self.context)

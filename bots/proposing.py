@@ -3,6 +3,7 @@
     voice asked                                  a field and its value
     quiet 22:00-07:00 Europe/Amsterdam, ...      lists are written with commas
     ask @bot:city.example classes=general until=3 months quota=5 key=...
+    answer @bot:family.example classes=local-knowledge notes=pool,library
 
 Never raises on any text; what cannot be understood is a `Mistake`, with a guess where there is one.
 """
@@ -19,7 +20,7 @@ from policies.classes import Class
 from policies.document import UNSET, Unreadable, read
 from policies.grant import KEY, Direction
 from policies.proposal import LONGEST_DAYS, Proposal
-from policies.room import PEER, RoomPolicy
+from policies.room import COLLECTION, PEER, RoomPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,9 +102,11 @@ def proposal(text: str) -> Proposal | Mistake:
     return _deal(peer, direction, {key.casefold(): value.strip() for key, value in _OPTION.findall(options)})
 
 
-def _deal(peer: str, direction: Direction, options: Mapping[str, str]) -> Proposal | Mistake:
+def _deal(  # noqa: PLR0911 - one for each mistake
+    peer: str, direction: Direction, options: Mapping[str, str]
+) -> Proposal | Mistake:
     for key in options:
-        if key not in ("classes", "class", "until", "quota", "key"):
+        if key not in ("classes", "class", "until", "quota", "key", "notes"):
             return Mistake("unknown_option", key[:_SHOWN])
     named = [one.strip() for one in options.get("classes", options.get("class", "general")).split(",")]
     classes = [one.casefold() for one in named if one]
@@ -120,8 +123,13 @@ def _deal(peer: str, direction: Direction, options: Mapping[str, str]) -> Propos
     key = options.get("key", "")
     if not re.fullmatch(KEY, key):
         return Mistake("bad_key")
+    notes = tuple(sorted({one.strip() for one in options.get("notes", "").split(",")} - {""}))
+    wrong = next((one for one in notes if not re.fullmatch(COLLECTION, one)), None)
+    if wrong is not None:
+        return Mistake("bad_notes", wrong[:_SHOWN])
     per_day = None if quota is None else int(quota)
-    return Proposal({}, peer, direction, tuple(sorted({Class(one) for one in classes})), days, per_day, key)
+    named_classes = tuple(sorted({Class(one) for one in classes}))
+    return Proposal({}, peer, direction, named_classes, days, per_day, key, notes)
 
 
 def _days(text: str) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from bots import governance, wording, wording_policy
+from bots import governance, librarian, wording, wording_policy
 from bots.base import Forget, Reply
 from bots.commands import CommandName, parse
 from bots.conversation import PlaceKind, TurnKind
@@ -74,7 +74,7 @@ class Steward:
         )
         return Reply(text, notice=True)
 
-    async def _command(self, turn: Turn, tools: Tools) -> Reply:
+    async def _command(self, turn: Turn, tools: Tools) -> Reply:  # noqa: PLR0911 - a table
         command = parse(turn.message.text, own_id=turn.place.account, own_name=self.own_name)
         if command is None:
             return Reply(wording.help_words())
@@ -92,6 +92,9 @@ class Steward:
                 return Reply(wording.forgot_mine(), forget=Forget.MINE)
             case CommandName.FORGET_ROOM:
                 return await self._forget_room(turn, tools)
+            case CommandName.NOTES:
+                said = await librarian.shown(command.argument, tools)
+                return replace(said, features={**said.features, "command": command.name.value})
             case CommandName.UNKNOWN:
                 text = wording.unknown_command(command)
             case name:

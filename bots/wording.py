@@ -98,6 +98,7 @@ HELP_LINES: Final = (
     N_("- `!status`: which model I use, how much waits, what is kept"),
     N_("- `!why` as a reply to a message: what I decided about it, and by which rule"),
     N_("- `!policy`: what I may do in this room, and who decided so; `!policy help` for more"),
+    N_("- `!notes`: what our notes say about something, as in `!notes opening hours`"),
     N_("- `!propose`: put it to the vote, as in `!propose voice off` or `!propose ask @bot:city.example`"),
     N_("- `!vote`: in the thread of a vote, as in `!vote yes`, where your app shows no polls"),
     N_("- `!recount`: count a vote again, from what is in the room"),
@@ -343,6 +344,8 @@ def why(decided: Decided) -> str:
             else _("It was refused by the rule `{rule}`.")
         )
         lines += [ruled.format(rule=decided.verdict.rule), verdict_words(decided.verdict)]
+    if decided.notes:
+        lines.append(_("For it I read the notes {names}.").format(names=quoted(decided.notes)))
     if decided.deliveries:
         counts = ", ".join(_delivered(*one) for one in Counter(decided.deliveries).items())
         # Translators: a list such as "1 sent, 2 on the way".

@@ -53,6 +53,7 @@ MISTAKES: Final[Mapping[str, str]] = {
     "unknown_class": N_("{what} is no class of questions; there are {classes}."),
     "bad_until": N_("I do not understand {what}; write for instance `until=3 months`."),
     "bad_quota": N_("{what} is no number of questions a day."),
+    "bad_notes": N_("{what} is no name of notes; it has small letters, digits and `-`."),
     "bad_key": N_("That is no key; a key has 43 letters, digits and signs."),
 }
 
@@ -180,6 +181,7 @@ def _lines(policy: RoomPolicy) -> tuple[tuple[str, str], ...]:
         (_("When I am quiet"), ", ".join(f"`{one}`" for one in sorted(policy.quiet)) or _("never")),
         (_("What I listen to"), _(HEARS[policy.voice])),
         (_("What I remember of what was said"), _memory(policy)),
+        (_("Which notes I read"), _notes(policy)),
         (_("Where my model runs"), _("anywhere") if policy.remote_model else _("only on my own machine")),
         (_("How long my answers are"), _words(policy.answer_words)),
         (
@@ -210,6 +212,12 @@ def _voting(policy: RoomPolicy) -> str:
         parts.append(words.format(count=trial))
     words = ngettext("a permission for at most {count} day", "a permission for at most {count} days", term)
     return ", ".join([*parts, words.format(count=term)])
+
+
+def _notes(policy: RoomPolicy) -> str:
+    if ANYONE in policy.notes:
+        return _("all that there are")
+    return ", ".join(f"`{one}`" for one in sorted(policy.notes)) or _("none")
 
 
 def _people(policy: RoomPolicy) -> str:
@@ -331,6 +339,9 @@ def grant_state(grant: Grant | Unreadable) -> str:
         "both": _("we may ask each other"),
     }[grant.direction]
     parts = [way, _("about {classes}").format(classes=_classes(grant.classes) or _("nothing"))]
+    if grant.notes:
+        notes = ", ".join(f"`{one}`" for one in sorted(grant.notes))
+        parts.append(_("from the notes {notes}").format(notes=notes))
     if grant.per_day is not None:
         parts.append(_("{count} a day").format(count=number(grant.per_day)))
     ends = _("on trial until {day}") if grant.status is Status.TRIAL else _("until {day}")

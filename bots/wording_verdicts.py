@@ -55,6 +55,7 @@ VERDICTS: Final[Mapping[Code, str]] = {
     Code.NOT_ENOUGH_POWER: N_("This takes the power level {needed} in this room, and yours is {power}."),
     Code.NOT_HERE: N_("I answer only in rooms of two, so not here."),
     Code.QUIET: N_("It is quiet time here until {until}."),
+    Code.NOTES_STAY: N_("The notes {collection} are not read for this."),
     Code.REMOTE_MODEL: N_("My model runs on another machine, and what is said here may not be sent there."),
     Code.NO_PEER: N_("Nobody has allowed {peer} here."),
     Code.UNCLASSIFIED: N_("I do not know what kind of question this is, so it does not leave this room."),

@@ -65,6 +65,9 @@ def what(proposal: Proposal) -> str:
     limit = ""
     if proposal.per_day is not None:
         limit = _("At most {count} a day.").format(count=number(proposal.per_day))
+    if proposal.notes:
+        notes = ", ".join(f"`{one}`" for one in proposal.notes)
+        limit = sentences(limit, _("Its questions are answered from the notes {notes}.").format(notes=notes))
     key = _("Its key is {key}.").format(key=quoted(proposal.key)) if proposal.key else ""
     return sentences(words.format(peer=quoted(proposal.peer), classes=classes, days=days), limit, key)
 

@@ -27,6 +27,7 @@ import structlog
 
 import bots
 from bots.chat import Chat, parse_persona
+from bots.librarian import Librarian
 from bots.scribe import Scribe
 from bots.steward import Steward
 from bridge.credentials import mastodon_token
@@ -35,6 +36,7 @@ from bridge.ears import listening
 from bridge.journal import Journal
 from bridge.mastodon.platform import MastodonPlatform
 from bridge.matrix.platform import MatrixPlatform
+from bridge.notes import Notes
 from bridge.options import Options
 from bridge.platform import Misconfigured
 from bridge.router import Router
@@ -225,8 +227,17 @@ async def opened(
             language=settings.chat.language,
             host=host,
             ears=await _ears(settings, sockets, stack) if hears else None,
+            notes=_notes(settings, stack),
             retention_days=settings.retention_days,
         )
+
+
+def _notes(settings: Settings, stack: AsyncExitStack) -> Notes | None:
+    if not settings.notes:
+        return None
+    notes = Notes(settings.notes_path, settings.note_folders)
+    stack.push_async_callback(notes.aclose)
+    return notes
 
 
 async def _model(
@@ -313,7 +324,7 @@ def bots_of(settings: Settings) -> dict[str, Bot]:
         max_tokens=min(persona.max_tokens, settings.model.max_tokens),
         context_messages=min(persona.context_messages, settings.chat.context_messages),
     )
-    chat = Chat(persona)
+    chat = Librarian(persona) if settings.notes else Chat(persona)
     return {"chat": chat, "scribe": Scribe(chat), "steward": Steward(persona.name, settings.community)}
 
 

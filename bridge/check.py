@@ -37,6 +37,7 @@ from bridge.ears import SOCKET as SPEECH_SOCKET
 from bridge.ears import listening
 from bridge.journal import Journal
 from bridge.matrix.identity import is_signed_by
+from bridge.notes import files
 from bridge.platform import Misconfigured
 from bridge.report import Line, State, show, status
 from bridge.settings import load
@@ -93,6 +94,8 @@ async def look(config: Path | None, *, model: bool) -> AsyncIterator[Line]:
         async for line in check_account(settings, account):
             yield line
     yield await asyncio.to_thread(persona, settings)
+    for name, folder in settings.note_folders.items():
+        yield await asyncio.to_thread(notes, name, folder)
     if model:
         yield await _model(settings)
         yield await _speech(settings)
@@ -169,6 +172,16 @@ def _is_running(data: Path) -> bool:
             return False
     except Misconfigured:
         return True
+
+
+def notes(name: str, folder: Path) -> Line:
+    """Whether a collection of notes can be read."""
+    count = sum(1 for _ in files(folder))
+    if count:
+        return Line("notes", State.OK, f"{name}: {count:,} in {folder}")
+    problem = "has no notes" if folder.is_dir() else "there is no such folder"
+    remedy = f"put Markdown files there, or change notes.{name} in the settings"
+    return Line("notes", State.PROBLEM, f"{name}: {folder}: {problem}", remedy)
 
 
 async def _journal(path: Path) -> Line:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge import logs
+from bridge.cli_notes import notes
 from bridge.cli_policy import policy
 from bridge.platform import Broken, Misconfigured, PlatformError, Refused, Retryable
 
@@ -416,6 +417,7 @@ def mastodon_login(ctx: click.Context, address: str | None, *, token_stdin: bool
 
 
 main.add_command(policy)
+main.add_command(notes)
 
 
 # -- models ----------------------------------------------------------------------------------------

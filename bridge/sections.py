@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from policies.classes import Class
 from policies.room import ANYONE, Answers, Voice
+from policies.room import CollectionOrAll as CollectionName
 from policies.room import Peer as PeerName
 
 BUNDLED = "bundled"
@@ -142,7 +143,11 @@ class MastodonSettings(Section):
         description='Who may ask: addresses, whole servers, or `"*"` for everybody. Empty: nobody.',
     )
     admins: tuple[Handle, ...] = Field(
-        default=(), description="Who moderates: their `!stop` ends what is being written for anybody."
+        default=(),
+        description="Who moderates: their `!stop` ends anybody's answer, and their `!policy set` holds.",
+    )
+    notes: tuple[CollectionName, ...] = Field(
+        default=(), description="Collections of notes that are read for whoever writes to this account."
     )
     accept_private_mentions: bool = Field(
         default=False,
@@ -317,6 +322,10 @@ class PolicySettings(Section):
             'What a room may have answered: `"direct"` only in rooms of two, `"mention"` what mentions the '
             'bot, `"all"` every message, where the room\'s own policy says so.'
         ),
+    )
+    notes: tuple[CollectionName, ...] = Field(
+        default=(ANYONE,),
+        description='Collections of notes that rooms may have read, of those in `[notes]`. `["*"]`: all.',
     )
     peers: tuple[PeerName, ...] = Field(
         default=(ANYONE,),

@@ -33,7 +33,7 @@ from bridge.sections import (
     SpeechSettings,
 )
 from models.bundled import MODEL_PATH, SPEECH_PATH
-from policies.room import LOOSEST, RoomPolicy
+from policies.room import LOOSEST, Collection, RoomPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     matrix: MatrixSettings | None = Field(default=None, description="The account on Matrix.")
     mastodon: tuple[MastodonSettings, ...] = Field(default=(), description="The accounts on Mastodon.")
     model: ModelSettings = Field(default=ModelSettings(), description="The language model.")
+    notes: dict[Collection, Path] = Field(
+        default={}, description="Folders of notes that the bot may read, by what it calls them."
+    )
     speech: SpeechSettings = Field(default=SpeechSettings(), description="The speech model.")
     policy: PolicySettings = Field(default=PolicySettings(), description="What every room allows.")
     chat: ChatSettings = Field(default=ChatSettings(), description="How the bot talks.")
@@ -107,6 +110,16 @@ class Settings(BaseSettings):
     def journal_path(self) -> Path:
         """The journal's database."""
         return self.data / "hearth.db"
+
+    @property
+    def note_folders(self) -> dict[str, Path]:
+        """The folder of each collection of notes, absolute."""
+        return {name: self._resolve(folder) for name, folder in self.notes.items()}
+
+    @property
+    def notes_path(self) -> Path:
+        """The index of the notes. It can be deleted: it is made anew."""
+        return self.data / "notes.db"
 
     @property
     def matrix_store(self) -> Path:
@@ -167,6 +180,7 @@ class Settings(BaseSettings):
                 "per_place_day": own.per_place_day,
                 "voice": own.voice,
                 "answers": own.answers,
+                "notes": frozenset(own.notes),
                 "ask_peers": frozenset(own.peers),
                 "answer_peers": frozenset(own.peers),
                 "classes_out": frozenset(own.classes),
@@ -175,8 +189,9 @@ class Settings(BaseSettings):
         )
 
     def mastodon_policy(self, account: MastodonSettings) -> RoomPolicy:
-        """The policy for whoever writes to that account: the same but for who may ask."""
-        return self.room_policy.model_copy(update={"askers": frozenset(account.allow)})
+        """The policy for whoever writes to that account: the same but for who may ask, and the notes."""
+        notes = self.room_policy.model_copy(update={"notes": frozenset(account.notes)})
+        return self.room_policy.meet(notes).model_copy(update={"askers": frozenset(account.allow)})
 
     def credentials(self, environ: Mapping[str, str] | None = None) -> CredentialFiles:
         """Where the secrets are: systemd's folder first, then the configured one.

@@ -13,7 +13,7 @@ from bots.base import Status, Unfetchable
 from bridge.platform import Broken, Refused
 from models.client import ModelMisconfigured
 from models.host import State
-from policies.decide import decide
+from policies.decide import Deed, Request, decide
 from policies.document import Unreadable, held, limits_of
 from policies.grant import grants_of
 from policies.room import Voice
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
-    from bots.base import Chunk, Decided, Heard, Vote
+    from bots.base import Chunk, Decided, Heard, Passage, Vote
     from bots.conversation import Message, Person
     from bridge.journal import Claimed, Journal
+    from bridge.notes import Notes
     from bridge.platform import Platform
     from bridge.schedule import Clock
     from models.client import ChatClient
     from models.hearing import SpeechClient
     from models.host import ModelHost
-    from policies.decide import Request
     from policies.document import Standing
     from policies.room import RoomPolicy
     from policies.verdict import Verdict
@@ -83,6 +83,8 @@ class House:
     """What the bot speaks where the room says nothing (BCP 47)."""
     ears: Ears | None = None
     """None: voice is off."""
+    notes: Notes | None = None
+    """None: the community has no notes."""
 
     @property
     def model_ready(self) -> bool:
@@ -108,6 +110,10 @@ class House:
     def fairness_key(self, place: str) -> str:
         """A stable pseudonym of `place` for the model's queue (`prompt_cache_key`)."""
         return blake2b(place.encode(), key=self.salt, digest_size=12).hexdigest()
+
+
+def _reading(collection: str) -> Request:
+    return Request(Deed.READ_NOTES, "", collection=collection)
 
 
 async def _awake(host: ModelHost | None) -> None:
@@ -202,6 +208,17 @@ class TurnTools:
     def _names(self) -> list[str]:
         facts = self._claimed.facts
         return [name for name in (facts.place.name, *(one.name for one in facts.members)) if name]
+
+    async def collections(self) -> tuple[str, ...]:
+        """The collections of notes that may be read here."""
+        notes = self._house.notes
+        found = [] if notes is None else [(one, await self.may(_reading(one))) for one in notes.collections]
+        return tuple(name for name, verdict in found if verdict.allowed)
+
+    async def notes(self, question: str, limit: int) -> tuple[Passage, ...]:
+        """Passages of the notes that may be read here which are about `question`, best first."""
+        notes = self._house.notes
+        return () if notes is None else await notes.search(await self.collections(), question, limit)
 
     async def count_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
         """Tokens of `messages` as a prompt."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from policies import peers
 from policies.document import Standing, Unreadable, limits_of
 from policies.grant import Grant
-from policies.room import Answers, Mode, RoomPolicy, Voice
+from policies.room import Answers, Mode, RoomPolicy, Voice, covers
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Deed(StrEnum):
     """Listen to a recording, and say what was heard."""
     SHOW_UNASKED = "show_unasked"
     """Write down in the place what was heard there and what nobody asked us to hear."""
+    READ_NOTES = "read_notes"
+    """Read a collection of notes for an answer to a person here, or to a peer."""
     ASK_PEER = "ask_peer"
     """Send a question of this place to a bot of another community."""
     ANSWER_PEER = "answer_peer"
@@ -72,7 +74,7 @@ class Request:
     `max_age_ms` say how old the question is and how old it may be; `owner` is whose answer a
     `STOP` would end; `unasked` marks what nobody addressed to us, of which a refusal is never
     said aloud. `policy_power` is the power that writing the room's policy takes. `remote_model`: the
-    answer would be made on another machine.
+    answer would be made on another machine; `collection`: the notes that would be read.
 
     For peers: `peer` is `bot:server`, `peer_key` the key that it shows now; `cls` is the class that was
     declared, `screened` those that the screens or the model have found in the words; `summary` and `spoken`
@@ -94,6 +96,7 @@ class Request:
     unasked: bool = False
     policy_power: int = MODERATOR_POWER
     remote_model: bool = False
+    collection: str = ""
     peer: str = ""
     peer_key: str = ""
     cls: Class | None = None
@@ -134,11 +137,16 @@ def decide(
     if not own.allowed:
         remedy = "room_policy" if wish.mode is Mode.ADMIN else "propose"
         return _of(room, replace(own, rule=own.rule.replace("policy.", "room.", 1)), remedy)
-    if request.deed in OF_PEERS:
+    if request.deed in OF_PEERS or _is_of_peer(request):
         asks = request.deed is Deed.ASK_PEER
         refusal = _unsafe(request) or peers.granted(grants, theirs, request, now, asks=asks)
         return refusal or (_previewed(verdict, policy, wish) if asks else verdict)
     return verdict
+
+
+def _is_of_peer(request: Request) -> bool:
+    """Whether a bot of another community asks, which is no member: its grant says what it may."""
+    return request.deed is Deed.ANSWER_PEER or (request.deed is Deed.READ_NOTES and bool(request.peer))
 
 
 def _of(room: Standing | None, verdict: Verdict, remedy: str) -> Verdict:
@@ -167,7 +175,7 @@ def _judge(policy: RoomPolicy, request: Request, now: int) -> Verdict:
 
 def _account(policy: RoomPolicy, request: Request) -> Verdict | None:
     """What speaks against this account, whatever it asks for."""
-    if request.asker_is_bot and request.deed is not Deed.ANSWER_PEER:
+    if request.asker_is_bot and not _is_of_peer(request):
         return Verdict(False, Code.BOT, "hearth.bots_are_not_answered")
     if request.recent > LOOP_BUDGET:
         return Verdict(
@@ -177,7 +185,7 @@ def _account(policy: RoomPolicy, request: Request) -> Verdict | None:
             {"limit": LOOP_BUDGET, "seconds": LOOP_WINDOW_MS // 1000},
             "wait",
         )
-    if request.deed is Deed.ANSWER_PEER:
+    if _is_of_peer(request):
         return None  # a peer is no member; `answer_peers` and the grant say whether it may
     if not policy.admits(request.asker):
         return Verdict(False, Code.NOT_AN_ASKER, "policy.askers", {"asker": request.asker}, "ask_admin")
@@ -192,6 +200,8 @@ def _deed(  # noqa: C901, PLR0911 - a table of deeds
             return _answer(policy, request, now)
         case Deed.TRANSCRIBE | Deed.SHOW_UNASKED:
             return _transcribe(policy, request, now)
+        case Deed.READ_NOTES:
+            return _read_notes(policy, request)
         case Deed.ASK_PEER:
             return peers.asks(policy, request) or _answer(policy, request, now)
         case Deed.ANSWER_PEER:
@@ -285,6 +295,14 @@ def _quota(policy: RoomPolicy, request: Request) -> Verdict | None:
         if limit is not None and used >= limit:
             return Verdict(False, code, f"policy.{name}", {"limit": limit}, "tomorrow")
     return None
+
+
+def _read_notes(policy: RoomPolicy, request: Request) -> Verdict:
+    if not any(covers(pattern, request.collection) for pattern in policy.notes):
+        params: dict[str, int | str] = {"collection": request.collection}
+        return Verdict(False, Code.NOTES_STAY, "policy.notes", params, "ask_operator_policy")
+    refusal = peers.answers(policy, request) if request.peer else None
+    return refusal or _allowed("policy.notes")
 
 
 def _transcribe(policy: RoomPolicy, request: Request, now: int) -> Verdict:

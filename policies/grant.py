@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from policies.document import LONGEST, Unreadable, unreadable
-from policies.room import LOWER, PEER, Classes, Limit, Meet
+from policies.room import BOTH, LOWER, MOST_NAMES, PEER, Classes, Collection, Limit, Meet
 
 if TYPE_CHECKING:
     from policies.document import Standing
@@ -79,6 +79,9 @@ class Grant(BaseModel):
     )
     direction: Direction = Field(description="Who may ask whom: `ask` (we them), `answer` (they us), `both`.")
     classes: Classes = Field(description="Classes of questions.")
+    notes: Annotated[frozenset[Collection], Field(max_length=MOST_NAMES), BOTH] = Field(
+        default=frozenset(), description="Collections of notes from which it is answered. Left out: none."
+    )
     per_day: Limit = Field(default=None, description="Questions in 24 hours. On trial at most 5.")
     not_before: Annotated[Time, Meet(max)] = Field(description="From when on it holds.")
     until: Annotated[Time, LOWER] = Field(description="When it ends; at most 180 days after `not_before`.")

@@ -122,6 +122,8 @@ def _use(grant: Grant, request: Request, whose: str) -> Verdict | None:
     per_day = grant.per_day
     if grant.status is Status.TRIAL:
         per_day = TRIAL_PER_DAY if per_day is None else min(per_day, TRIAL_PER_DAY)
+    if request.collection and request.collection not in grant.notes:
+        return Verdict(False, Code.NOTES_STAY, f"{whose}.notes", {"collection": request.collection})
     if per_day is not None and request.peer_today >= per_day:
         return Verdict(False, Code.PEER_QUOTA, f"{whose}.per_day", {"limit": per_day}, "tomorrow")
     return _classes(request, grant.classes, f"{whose}.classes")

@@ -25,7 +25,8 @@ RULES: Final = frozenset({"mode", "voting_hours", "min_member_hours", "trial_day
 class Proposal:
     """Either `changes` of the policy (field to JSON value; None: as where nothing is set), or a `peer`.
 
-    `days` is how long the peer is to be allowed, `per_day` questions in 24 hours, `key` the key to pin.
+    `days` is how long the peer is to be allowed, `per_day` questions in 24 hours, `key` the key to pin,
+    `notes` the collections from which its questions are answered.
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Proposal:
     days: int = LONGEST_DAYS
     per_day: int | None = None
     key: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def matter(self) -> str:
@@ -72,6 +74,7 @@ class Proposal:
             app_ed25519=self.key,
             direction=self.direction,
             classes=frozenset(self.classes),
+            notes=frozenset(self.notes),
             per_day=self.per_day,
             not_before=now,
             until=now + days * DAY_MS,
@@ -95,7 +98,10 @@ def proposed(text: str) -> Proposal:
     """The proposal that `Proposal.text` wrote."""
     told = json.loads(text)
     classes = tuple(Class(one) for one in told["classes"])
-    return Proposal(**(told | {"direction": Direction(told["direction"]), "classes": classes}))
+    notes = tuple(told.get("notes", ()))
+    return Proposal(
+        **(told | {"direction": Direction(told["direction"]), "classes": classes, "notes": notes})
+    )
 
 
 def _with(peers: frozenset[str], peer: str) -> frozenset[str]:

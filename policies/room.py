@@ -140,6 +140,11 @@ Peer = Annotated[str, StringConstraints(pattern=rf"^(\*|{PEER})$")]
 """A bot of another community, `bot:server`: its Matrix address without the `@`."""
 Peers = Annotated[frozenset[Peer], Field(max_length=MOST_NAMES), NAMES]
 Classes = Annotated[frozenset[Class], BOTH]
+COLLECTION: Final = r"[a-z0-9][a-z0-9-]{0,39}"
+"""The name of a collection of notes."""
+Collection = Annotated[str, StringConstraints(pattern=rf"^{COLLECTION}$")]
+CollectionOrAll = Annotated[str, StringConstraints(pattern=rf"^(\*|{COLLECTION})$")]
+Collections = Annotated[frozenset[CollectionOrAll], Field(max_length=MOST_NAMES), NAMES]
 Limit = Annotated[int | None, Field(ge=0, le=1_000_000), LOWER]
 Window = Annotated[str, AfterValidator(_window)]
 
@@ -177,6 +182,10 @@ class RoomPolicy(BaseModel):
         default=None, description="Earlier messages that are read for an answer, at most. 0: none."
     )
     memory_hours: Limit = Field(default=None, description="How old those may be.")
+    notes: Collections = Field(
+        default=frozenset({ANYONE}),
+        description='Collections of notes that are read for an answer, or `"*"`: all that there are.',
+    )
     remote_model: Annotated[bool, BOTH] = Field(
         default=True, description="Whether a model on another machine may be used, where one is set up."
     )

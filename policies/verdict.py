@@ -29,6 +29,7 @@ class Code(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     UNKNOWN = "unknown"
+    NOTES_STAY = "notes_stay"
     # What concerns bots of other communities.
     NO_PEER = "no_peer"
     UNCLASSIFIED = "unclassified"

@@ -431,3 +431,23 @@ def test_what_rooms_allow_is_shown_and_tried_out() -> None:
     assert "son" not in tried.stdout + shown.stdout.replace("person", "")
     wrong = _hearth("policy", "simulate", "ask", "the", "city")
     assert (wrong.returncode, "is no bot of another community" in wrong.stderr) == (1, True)
+
+
+def test_notes_are_listed_and_searched() -> None:
+    """What the bot would find, with where it stands; a folder that is not there is said."""
+    assert "There are no notes" in _hearth("notes", "list").stdout
+    Path("hearth.toml").write_text('[notes]\ncity = "city"\nboard = "board"\n')
+    Path("city").mkdir()
+    Path("city/pool.md").write_text("# Pool\n\nThe pool opens at nine.\n\x1b[31m")
+    listed = _hearth("notes", "list")
+    assert listed.returncode == 1
+    assert "city: " in listed.stdout
+    assert "1 notes, 1 passages" in listed.stdout
+    assert "there is no such folder" in listed.stdout
+    found = _hearth("notes", "search", "When does the pool open?")
+    assert found.returncode == 0
+    assert found.stdout.startswith("city: pool.md:1-4  Pool\n")
+    assert "\x1b" not in found.stdout
+    assert _hearth("notes", "search", "a joke").returncode == 1
+    wrong = _hearth("notes", "search", "pool", "--collection", "town")
+    assert (wrong.returncode, "there are: city, board" in wrong.stderr) == (2, True)

@@ -52,6 +52,8 @@ def _as_written(default: object) -> str:
             return f"`{str(default).lower()}`"
         case tuple():
             return f"`{json.dumps(list(default))}`"
+        case dict():
+            return f"`{json.dumps(default)}`"
         case _:
             return "required" if default is ... else f'`"{default}"`'
 

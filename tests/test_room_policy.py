@@ -48,11 +48,14 @@ class Family:
 @pytest.fixture
 async def family(synapse: Homeserver, tmp_path: Path) -> AsyncIterator[Family]:
     mark = secrets.token_hex(3)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "pool.md").write_text("# Pool\nThe pool opens at nine.\n")
     bot, *users = [await synapse.register(f"{name}{mark}", "pw") for name in ("hearth", "ada", "ben")]
     async with (
         Human(synapse.url, users[0], "pw") as ada,
         Human(synapse.url, users[1], "pw") as ben,
-        Hearth(tmp_path, synapse.url, bot) as hearth,
+        Hearth(tmp_path, synapse.url, bot, settings='[notes]\ncity = "notes"') as hearth,
     ):
         room = await ada.create_room("Family", invite=[bot, ben.user_id])
         await ben.join(room)
@@ -131,6 +134,12 @@ async def test_how_it_answers(family: Family) -> None:
     await family.rule({"v": 1, "answer_words": 5})
     cut = await family.ask(ben, "one two three four five six")
     assert cut == f"Echo: {name_of(ben)}: one two three …"
+    await family.rule({"v": 1})
+    pool = "when does the pool open?"
+    read = f"{answer_to(name_of(ben), pool)}\n\nFrom: `pool.md:1-2`"
+    assert await family.ask(ben, pool) == read
+    await family.rule({"v": 1, "notes": []})
+    assert await family.ask(ben, pool) == answer_to(name_of(ben), pool)
     await family.rule({"v": 1, "language": "nl"})
     assert 'Answer in the language "nl".' in await family.ask(ben, "echo:prompt")
     assert "Wat ik hier mag:" in await family.ask(ben, "!policy")

@@ -119,6 +119,7 @@ def decided(db: sqlite3.Connection, account: str, place: str, event_id: str) -> 
         outcome=row["outcome"],
         deliveries=tuple(action.state for action in sent),
         possible_duplicates=sum(action.possible_duplicates for action in sent),
+        notes=str(json.loads(row["features"] or "{}").get("notes", "")),
     )
 
 

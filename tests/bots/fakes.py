@@ -14,7 +14,7 @@ from policies.room import LOOSEST, RoomPolicy, Voice
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from bots.base import Bot, Vote
+    from bots.base import Bot, Passage, Vote
     from models.transcript import Transcript
     from policies.document import Standing
     from policies.verdict import Verdict
@@ -45,6 +45,8 @@ class FakeTools:
     deafened: int = 0
     takes_files: bool = True
     room: RoomPolicy = LOOSEST
+    found: tuple[Passage, ...] = ()
+    looked_for: list[str] = field(default_factory=list)
 
     @property
     def ceiling(self) -> RoomPolicy:
@@ -89,6 +91,13 @@ class FakeTools:
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
         return ()
+
+    async def notes(self, question: str, limit: int) -> tuple[Passage, ...]:
+        self.looked_for.append(question)
+        return self.found[:limit]
+
+    async def collections(self) -> tuple[str, ...]:
+        return tuple(sorted({one.collection for one in self.found}))
 
     async def ballots(self, vote: Vote) -> tuple[Ballot, ...]:
         return ()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from bots.base import Bot, Tools, Waiting
     from bots.conversation import Turn
+    from bridge.notes import Notes
     from models.client import ChatClient
     from models.hearing import SpeechClient
     from tests.fakes.server import FakeServer
@@ -113,11 +114,14 @@ class FakeModel:
         self.pace = pace
         self.runs = 0
         self.forgotten: list[str] = []
+        self.read: list[str] = []
+        """What the last run was given."""
 
     async def chat(
         self, messages: Sequence[Mapping[str, str]], *, max_tokens: int, cache_key: str | None = None
     ) -> AsyncGenerator[Chunk]:
         self.runs += 1
+        self.read = [message["content"] for message in messages]
         for word in self.words:
             await asyncio.sleep(self.pace)
             yield Chunk(word)
@@ -193,6 +197,7 @@ class Process:
         device: str = "DEVICE",
         model: FakeModel | None = None,
         speech: FakeSpeech | None = None,
+        notes: Notes | None = None,
         **platform: Any,
     ) -> None:
         self.server = server
@@ -208,6 +213,7 @@ class Process:
         self._journal_class = journal
         self._model = model or FakeModel()
         self._speech = speech or FakeSpeech()
+        self._notes = notes
         self._tasks: list[asyncio.Task[None]] = []
         self._reaper: asyncio.Task[None]
         self.over = False
@@ -245,6 +251,7 @@ class Process:
                 language="",
                 spool=self.path.parent,
             ),
+            notes=self._notes,
         )
 
     async def start(self) -> Process:

@@ -113,6 +113,10 @@ CASES: dict[Code, tuple[RoomPolicy, Request]] = {
     Code.NOT_ENOUGH_POWER: (OPEN, Request(Deed.SET_POLICY, ADA, power=49)),
     Code.NOT_HERE: (but(OPEN, answers=Answers.DIRECT), Request(Deed.ANSWER, ADA)),
     Code.QUIET: (but(OPEN, quiet=frozenset({"00:00-23:59"})), Request(Deed.ANSWER, ADA)),
+    Code.NOTES_STAY: (
+        but(OPEN, notes=frozenset({"pool"})),
+        Request(Deed.READ_NOTES, ADA, collection="board"),
+    ),
     Code.REMOTE_MODEL: (but(OPEN, remote_model=False), Request(Deed.ANSWER, ADA, remote_model=True)),
 }
 

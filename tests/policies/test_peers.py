@@ -48,6 +48,7 @@ GRANT = Grant(
     app_ed25519=KEY,
     direction=Direction.BOTH,
     classes=frozenset({Class.GENERAL}),
+    notes=frozenset({"pool"}),
     per_day=8,
     not_before=5 * DAY,
     until=100 * DAY,
@@ -56,8 +57,12 @@ GRANT = Grant(
 )
 ASK = Request(Deed.ASK_PEER, ADA, peer=CITY, peer_key=KEY, cls=Class.GENERAL)
 TELL = replace(ASK, deed=Deed.ANSWER_PEER, asker="@bot:city.example", asker_is_bot=True)
+READ = replace(TELL, deed=Deed.READ_NOTES, collection="pool")
 peer_requests = st.builds(
-    replace, requests, deed=st.sampled_from([Deed.ASK_PEER, Deed.ANSWER_PEER]), recent=st.just(0)
+    replace,
+    requests,
+    deed=st.sampled_from([Deed.ASK_PEER, Deed.ANSWER_PEER, Deed.READ_NOTES]),
+    recent=st.just(0),
 )
 deals = st.none() | grants | unreadable
 
@@ -86,6 +91,7 @@ def test_a_question_leaves_where_everybody_agrees() -> None:
     told = judge(ASK)
     assert (told.allowed, told.params) == (True, {"preview": "always"})
     assert judge(TELL).allowed
+    assert judge(READ).allowed
 
 
 REFUSALS: list[tuple[str, dict[str, Any], Request, Code, str]] = [
@@ -131,6 +137,9 @@ REFUSALS: list[tuple[str, dict[str, Any], Request, Code, str]] = [
      "grant.document"),
     ("a room that any member rules", {}, replace(ASK, policy_power=49), Code.UNSAFE_ROOM,
      "hearth.policy_power"),
+    ("notes that are not theirs", {}, replace(READ, collection="board"), Code.NOTES_STAY, "grant.notes"),
+    ("notes that the room keeps", {"room": but(ROOM, notes=frozenset({"board"}))}, READ, Code.NOTES_STAY,
+     "room.notes"),
     ("a bot may not ask in a room", {}, replace(ASK, asker_is_bot=True), Code.BOT,
      "hearth.bots_are_not_answered"),
 ]  # fmt: skip
