@@ -267,6 +267,11 @@ class Tools(Protocol):
         ...
 
     @property
+    def ruled_by_members(self) -> bool:
+        """Whether a mere member could write what the place allows."""
+        ...
+
+    @property
     def levels_power(self) -> int:
         """The power that changing power levels takes."""
         ...

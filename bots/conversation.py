@@ -45,6 +45,8 @@ class Place:
     """The policy document that is in force there; None: it has none of its own."""
     written: Standing | None = None
     """The document as it stands there; where the place votes, what it widens waits for a vote."""
+    base: str | None = None
+    """The text of the last policy that held and could be read: what a change begins from."""
     grants: tuple[tuple[str, Standing], ...] = ()
     """The grants that are in force there, by peer (`bot:server`), sorted."""
 

@@ -135,7 +135,7 @@ def _own_power(turn: Turn, tools: Tools) -> int:
 
 
 async def _set(wanted: Proposal, turn: Turn, tools: Tools) -> Reply:
-    new = wanted.policy(base_of(turn.place.policy))
+    new = wanted.policy(base_of(turn.place.base))
     if isinstance(new, Unreadable):
         return _wrong(Mistake("bad_value", new.where, new.problem))
     return await _put(new, turn, tools)
@@ -148,7 +148,7 @@ async def _put(new: RoomPolicy, turn: Turn, tools: Tools, grant: Grant | None = 
     refusal = await _may_not_set(turn, tools)
     if refusal is not None:
         return refusal
-    base = base_of(turn.place.policy)
+    base = base_of(turn.place.base)
     fields = inert(new, effective(base, new, voted=False))
     if fields or (grant is not None and base.mode is not Mode.ADMIN):
         return Reply(wording_policy.needs_vote(fields or ("grant",)))
@@ -184,21 +184,24 @@ async def _allow(wanted: Proposal, turn: Turn, tools: Tools) -> Reply:
     """Allow something with a peer without a vote, where the admins decide."""
     if not wanted.peer:
         return _wrong(Mistake("no_peer", ""))
-    base = base_of(turn.place.policy)
+    base = base_of(turn.place.base)
     new = wanted.policy(base)
     if isinstance(new, Unreadable):
         return _wrong(Mistake("bad_value", new.where, new.problem))
-    known = dict(turn.place.grants).get(wanted.peer)
-    before = None if known is None else read_grant(known.text, wanted.peer)
-    renews = isinstance(before, Grant) and before.is_in_force(tools.now)
+    renews = wanted.renews(_known(wanted.peer, turn), tools.now)
     return await _put(new, turn, tools, wanted.grant(base, tools.now, turn.asker.id, renews=renews))
+
+
+def _known(peer: str, turn: Turn) -> Grant | Unreadable | None:
+    standing = dict(turn.place.grants).get(peer)
+    return None if standing is None else read_grant(standing.text, peer)
 
 
 def _setup(turn: Turn, tools: Tools) -> Reply:
     """Which power levels the room's rules need; where we may set what is missing, a yes does it."""
     own = _own_power(turn, tools)
-    offered = tools.policy_power < MODERATOR_POWER and own >= max(tools.levels_power, MODERATOR_POWER)
-    words = wording_policy.setup(own, tools.policy_power, offered=offered)
+    offered = tools.ruled_by_members and own >= max(tools.levels_power, MODERATOR_POWER)
+    words = wording_policy.setup(own, tools.policy_power, open_to_all=tools.ruled_by_members, offered=offered)
     return Reply(words, wait=Wait(tools.now + CONFIRM_MS, {SETUP: True}) if offered else None)
 
 
@@ -215,7 +218,7 @@ def _offer(name: str, turn: Turn, tools: Tools) -> Reply:
     if name not in NAMES:
         return Reply(wording_policy.no_preset(NAMES))
     new = preset(name)
-    lines = wording_policy.would_change(tools.ceiling, base_of(turn.place.policy), new)
+    lines = wording_policy.would_change(tools.ceiling, base_of(turn.place.base), new)
     words = wording_policy.preset_offer(name, _first_words(text(name)), lines)
     wait = Wait(tools.now + CONFIRM_MS, {PRESET: name}) if lines else None
     return Reply(words, wait=wait)
@@ -288,7 +291,7 @@ async def _rehearse(argument: str, turn: Turn, tools: Tools) -> Reply:
     found = proposal(argument)
     if isinstance(found, Mistake):
         return _wrong(found)
-    policy = found.policy(base_of(turn.place.policy))
+    policy = found.policy(base_of(turn.place.base))
     if isinstance(policy, Unreadable):
         return _wrong(Mistake("bad_value", policy.where, policy.problem))
     asked = await tools.asked(tools.now - MONTH_MS)
@@ -321,7 +324,7 @@ async def _propose(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: P
     found = proposal(argument)
     if isinstance(found, Mistake):
         return _wrong(found)
-    base = base_of(turn.place.policy)
+    base = base_of(turn.place.base)
     new = found.policy(base)
     if isinstance(new, Unreadable):
         return _wrong(Mistake("bad_value", new.where, new.problem))
@@ -348,7 +351,8 @@ def _open(found: Proposal, base: RoomPolicy, before: str, turn: Turn, tools: Too
         return Reply(wording_votes.nobody_may_vote(base.min_member_hours))
     due = tools.now + base.voting_hours * HOUR_MS
     rule = found.rule(base, len(voters))
-    words = wording_votes.ballot(found, rule, len(voters), due, before, base.trial_days)
+    trial = 0 if found.renews(_known(found.peer, turn), tools.now) else base.trial_days
+    words = wording_votes.ballot(found, rule, len(voters), due, before, trial)
     poll = OpenPoll(words, wording_votes.answers())
     opening = Opening(found, rule, tuple(sorted(voters)), due, poll)
     return Reply(wording_votes.opened(len(voters), voters, due), vote=opening)
@@ -387,5 +391,10 @@ async def _recount(turn: Turn, tools: Tools) -> Reply:
 
 
 def count(vote: Vote, ballots: tuple[Ballot, ...]) -> Tally:
-    """The tally of a vote. An answer names its ballot, so none is older, whatever a server's clock says."""
-    return tally(ballots, vote.voters, opened_at=0, closes_at=vote.due)
+    """The tally of a vote. An answer names its ballot, so none is older, whatever a server's clock says.
+
+    One that ended early is counted until then.
+    """
+    ended = None if vote.is_open or vote.tally is None else vote.tally.get("until")
+    closes_at = min(vote.due, ended) if isinstance(ended, int) else vote.due
+    return tally(ballots, vote.voters, opened_at=0, closes_at=closes_at)

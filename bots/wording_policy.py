@@ -440,19 +440,21 @@ def levels_set(power: int) -> str:
     return _("Writing this room's rules now takes the power level {power}.").format(power=power)
 
 
-def setup(own: int, needed: int, *, offered: bool = False) -> str:
-    """What power levels the room's rules need; `offered`: we can raise what is too low."""
+def setup(own: int, needed: int, *, open_to_all: bool = False, offered: bool = False) -> str:
+    """What power levels the room's rules need; `open_to_all`: a member's will do for one of them.
+
+    `offered`: we can raise what is too low.
+    """
     lines = [
         _("Writing this room's rules takes the power level {needed}; mine is {own}.").format(
             needed=needed, own=own
         )
     ]
-    if needed < 50:  # noqa: PLR2004 - moderators, as everywhere
+    if open_to_all:
         lines.append(
             _(
-                "That is less than a moderator has, so any member could write them, and I let nothing leave "
-                "this room. Set the level for `community.hearth.policy` and `community.hearth.grant` to 50 "
-                "or more."
+                "Any member could write one of them, so I let nothing leave this room. Set the level for "
+                "`community.hearth.policy` and `community.hearth.grant` to 50 or more."
             )
         )
     if offered:
@@ -464,7 +466,7 @@ def setup(own: int, needed: int, *, offered: bool = False) -> str:
                 "each time."
             ).format(needed=needed)
         )
-    if needed >= 50 and own >= needed:  # noqa: PLR2004 - as above
+    if own >= needed and not open_to_all:
         lines.append(_("That is all I need."))
     return "\n".join(lines)
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 from bots.language import N_, _, day, ngettext, number
 from bots.wording import quoted, sentences
 from bots.wording_verdicts import ABOUT
-from policies.grant import Direction
+from policies.grant import Direction, Status
 from policies.vote import Choice, Mode, Reason, State, Tally, electorate_hash, required
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bots.base import Vote
+    from policies.grant import Grant
     from policies.proposal import Proposal
     from policies.vote import Rule
 
@@ -39,6 +40,7 @@ BECAUSE: Final[Mapping[str, str]] = {
     Reason.TOO_FEW_YES: N_("too few said yes"),
     Reason.TOO_MANY_AGAINST: N_("too many were against it"),
     Reason.OBJECTION: N_("an objection stands"),
+    "stopped": N_("somebody stopped me meanwhile"),
     "lost": N_("the votes could not be read"),
     "unsent": N_("the ballot never reached this room"),
     "invalid": N_("it no longer makes a policy that can be read"),
@@ -246,7 +248,7 @@ def recounted(vote: Vote, count: Tally) -> str:
         _("The ballots have the hash `{hash}`.").format(hash=count.sha256),
         _("That is what was counted at the end.")
         if same
-        else _("That is not what was counted at the end: votes were taken back since."),
+        else _("That is not what was counted at the end: votes were taken back since, or came late."),
     )
 
 
@@ -279,10 +281,16 @@ def braking(peer: str, have: int, need: int) -> str:
     return words.format(have=have, need=need, peer=quoted(peer))
 
 
-def ends_soon(peer: str, direction: str, until: int, trial: bool) -> str:  # noqa: FBT001 - one of two words
-    """What is agreed with a peer lapses unless it is renewed."""
+def ends_soon(grant: Grant, days: int) -> str:
+    """What is agreed with a peer lapses unless the same is decided again, for so many `days`."""
+    trial = grant.status is Status.TRIAL
     head = (
         _("The trial with {peer} ends on {day}.") if trial else _("What is agreed with {peer} ends on {day}.")
     )
-    renew = _("To go on, put it to the vote again: {how}.").format(how=f"`!propose {direction} @{peer}`")
-    return sentences(head.format(peer=quoted(peer), day=day(until)), renew)
+    how = [f"!propose {grant.direction} @{grant.peer}", f"classes={','.join(sorted(grant.classes))}"]
+    how += [f"until={days} days"]
+    how += [] if grant.per_day is None else [f"quota={grant.per_day}"]
+    how += [f"notes={','.join(sorted(grant.notes))}"] if grant.notes else []
+    how += [f"key={grant.app_ed25519}"] if grant.app_ed25519 else []
+    renew = _("To go on, put it to the vote again: {how}.").format(how=f"`{' '.join(how)}`")
+    return sentences(head.format(peer=quoted(grant.peer), day=day(grant.until)), renew)

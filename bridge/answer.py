@@ -151,6 +151,7 @@ def request_for(
         age_ms=claimed.age_ms,
         max_age_ms=max_age_ms,
         policy_power=claimed.facts.policy_power,
+        ruled_by_members=claimed.facts.ruled_by_members,
         remote_model=remote_model,
     )
 

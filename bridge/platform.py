@@ -141,6 +141,8 @@ class PlaceFacts:
     default_power: int = 0
     policy_power: int = 50
     """The power that writing a policy document or a grant takes here."""
+    ruled_by_members: bool = False
+    """Whether a mere member has the power to write a policy document or a grant."""
     levels_power: int = 100
     """The power that changing power levels takes here."""
     moved_to: str = ""

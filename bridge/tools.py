@@ -144,6 +144,7 @@ class TurnTools:
             asker=turn.asker.id,
             asker_is_bot=turn.asker.is_bot,
             power=turn.asker.power,
+            ruled_by_members=self._claimed.facts.ruled_by_members,
             remote_model=self._house.model_is_remote,
         )
         grants = grants_of(turn.place.grants)
@@ -254,6 +255,11 @@ class TurnTools:
     def policy_power(self) -> int:
         """The power that writing the place's policy takes."""
         return self._claimed.facts.policy_power
+
+    @property
+    def ruled_by_members(self) -> bool:
+        """Whether a mere member could write what the place allows."""
+        return self._claimed.facts.ruled_by_members
 
     @property
     def levels_power(self) -> int:

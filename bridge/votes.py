@@ -25,8 +25,9 @@ from bridge.journal.votes import Braking, Closing
 from bridge.platform import Broken, Misconfigured, Refused, Retryable
 from bridge.schedule import Doorbell
 from policies.decide import MODERATOR_POWER, Deed, Request, decide
-from policies.document import STATE_TYPE, Unreadable, base_of, held, read, written
+from policies.document import STATE_TYPE, Unreadable, base_of, held, limits_of, read, written
 from policies.grant import GRANT_TYPE, Grant, Status, read_grant
+from policies.proposal import LONGEST_DAYS
 from policies.vote import State, Tally, brake, judge
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+PAUSE_MS: Final = 2_000
+"""Between two counts of a vote that goes on."""
 AGAIN_MS: Final = 30_000
 """After a room could not be read."""
 LOOK_AGAIN_MS: Final = 3_600_000
@@ -61,6 +64,8 @@ class Votes:
         self._delivery = delivery
         self._own_name = own_name
         self._bell = Doorbell(house.clock)
+        self._counted: dict[int, int] = {}
+        """When each vote was counted last (ms)."""
 
     def ring(self) -> None:
         """Somebody voted, or a vote was opened."""
@@ -82,6 +87,11 @@ class Votes:
         again: list[int] = []
         votes, seen = await self._journal.votes_to_count(account, self._clock.now())
         for vote in votes:
+            now, last = self._clock.now(), self._counted.get(vote.id, 0)
+            if now < min(vote.due, last + PAUSE_MS):
+                again.append(last + PAUSE_MS)  # so that a thousand people who vote are few counts
+                continue
+            self._counted[vote.id] = now
             try:
                 await self._count(vote, seen)
             except (Retryable, Misconfigured) as error:
@@ -147,19 +157,21 @@ class Votes:
 
     async def _end(self, vote: Vote, count: Tally, state: State, reason: str, seen: int) -> None:
         facts = await self._journal.place(self._platform.account, vote.place)
-        base = base_of(None if facts is None else facts.place.policy)
+        base = await self._base(vote, facts)
         policy: str | None = None
         grant: Grant | None = None
         if state is State.PASSED:
             new = vote.proposal.policy(base)
-            if isinstance(new, Unreadable):
+            if _was_stopped_since(vote, facts):
+                state, reason = State.FAILED, "stopped"
+            elif isinstance(new, Unreadable):
                 state, reason = State.FAILED, "invalid"
             else:
                 policy = written(new, vote.poll or "")
                 grant = self._grant(vote, base, facts)
         with speaking(await self._language(vote.place)):
             words = wording_votes.result(vote, state, reason, count)
-            sets = self._sets(policy, grant, base)
+            sets = self._sets(policy, grant, limits_of(None if facts is None else facts.place.policy))
             if sets and not self._may_write(facts):
                 needed = 0 if facts is None else facts.policy_power
                 contents = "\n".join(f"{one.type} {one.state_key}\n{one.content}" for one in sets)
@@ -173,24 +185,39 @@ class Votes:
             actions = []
         text = None if grant is None else grant.model_dump_json()
         applies = bool(sets) and bool(actions)
-        closing = Closing(str(state), reason, _told(count), vote.due, policy, text, applies)
+        place = None if facts is None else facts.place
+        told = _told(count) | {"until": self._ended_at(count)}
+        closing = Closing(str(state), reason, told, vote.due, policy, text, applies, seen=place)
         await self._close(vote, closing, tuple(actions), seen)
 
-    def _grant(self, vote: Vote, base: RoomPolicy, facts: PlaceFacts | None) -> Grant | None:
-        known = () if facts is None else facts.place.grants
+    async def _base(self, vote: Vote, facts: PlaceFacts | None) -> RoomPolicy:
+        """What the result changes: what was decided last, also where that is still to be written by hand."""
+        text = None if facts is None else facts.place.base
+        if facts is not None and not self._may_write(facts):
+            text = await self._journal.unwritten(self._platform.account, vote.place) or text
+        return base_of(text)
+
+    def _ended_at(self, count: Tally) -> int:
+        """Until when votes counted (ms): no later than now, by the clock that is behind."""
         now = self._clock.now()
-        renews = any(
-            peer == vote.proposal.peer
-            and isinstance(one := read_grant(standing.text, peer), Grant)
-            and one.is_in_force(now)
-            for peer, standing in known
-        )
+        return max(count.latest + 1, min(now, self._platform.server_time or now))
+
+    def _grant(self, vote: Vote, base: RoomPolicy, facts: PlaceFacts | None) -> Grant | None:
+        standing = None if facts is None else dict(facts.place.grants).get(vote.proposal.peer)
+        known = None if standing is None else read_grant(standing.text, vote.proposal.peer)
+        now = self._clock.now()
+        renews = vote.proposal.renews(known, now)
         return vote.proposal.grant(base, now, vote.poll or "", renews=renews)
 
-    def _sets(self, policy: str | None, grant: Grant | None, base: RoomPolicy) -> tuple[PutState, ...]:
-        """What the room's state becomes. The policy comes first: a grant alone allows nothing."""
+    def _sets(
+        self, policy: str | None, grant: Grant | None, stands: RoomPolicy | Unreadable
+    ) -> tuple[PutState, ...]:
+        """What the room's state becomes, where `stands` is in force.
+
+        The policy comes first: a grant alone allows nothing.
+        """
         sets = []
-        if policy is not None and read(policy) != base:
+        if policy is not None and read(policy) != stands:
             sets.append(PutState(STATE_TYPE, "", policy))
         if grant is not None:
             sets.append(PutState(GRANT_TYPE, grant.peer, grant.model_dump_json()))
@@ -213,6 +240,8 @@ class Votes:
                 reason=closing.reason, **{name: n for name, n in closing.tally.items() if isinstance(n, int)},
             )  # fmt: skip
             self._delivery.ring()
+        else:
+            self._bell.ring()  # the place has changed meanwhile: it is worked out anew
 
     async def _language(self, place: str) -> str:
         facts = await self._journal.place(self._platform.account, place)
@@ -227,7 +256,9 @@ class Votes:
         asker = control.message.sender
         command = parse(control.message.text, own_id=self._platform.account, own_name=self._own_name)
         argument = "" if command is None else command.argument
-        peer = argument.partition(" ")[0].removeprefix("@").casefold()
+        typed = argument.partition(" ")[0].removeprefix("@").casefold()
+        # By hand somebody may have written it with capitals, which are allowed in the name of a server.
+        peer = next((one for one, _ in control.place.grants if one.casefold() == typed), typed)
         counters = await self._journal.counters(self._platform.account, control.place.id, asker.id, now)
         request = Request(
             Deed.BRAKE, asker.id, asker_is_bot=asker.is_bot, power=asker.power, recent=counters.recent
@@ -274,6 +305,11 @@ class Votes:
 
     # -- reminders ---------------------------------------------------------------------------------
 
+    async def _days(self, place: str, grant: Grant) -> int:
+        """For how many days the grant was wanted, by the vote that decided it."""
+        votes = await self._journal.votes(self._platform.account, place, 1_000)
+        return next((one.proposal.days for one in votes if one.poll == grant.decided_by), LONGEST_DAYS)
+
     async def _remind(self) -> list[int]:
         """Say what lapses soon, once each; when to look again."""
         account, now = self._platform.account, self._clock.now()
@@ -287,14 +323,20 @@ class Votes:
                 again.append(at)
             elif now < grant.until:
                 with speaking(await self._language(place)):
-                    words = wording_votes.ends_soon(
-                        peer, grant.direction, grant.until, grant.status is Status.TRIAL
-                    )
+                    words = wording_votes.ends_soon(grant, await self._days(place, grant))
                 said = Keyed(Say(words), Role.ANSWER)
                 device = self._platform.device
                 if await self._journal.remind(account, place, peer, grant.until, said, device, now):
                     self._delivery.ring()
         return again
+
+
+def _was_stopped_since(vote: Vote, facts: PlaceFacts | None) -> bool:
+    """Whether somebody stopped us after people began to vote: what they voted on was not that."""
+    written_ = None if facts is None else facts.place.written
+    if written_ is None or not isinstance(limits_of(written_), Unreadable):
+        return False
+    return written_.set_at > vote.opened_at
 
 
 def _told(count: Tally) -> dict[str, object]:

@@ -60,9 +60,9 @@ OF_PEERS: Final = frozenset({Deed.ASK_PEER, Deed.ANSWER_PEER})
 """What is done with bots of other communities."""
 OF_MEMBERS: Final = frozenset({Deed.PROPOSE, Deed.BRAKE})
 """What a member may do whatever the room's document says: nobody can be shut out of deciding by deciding."""
-ALWAYS: Final = OF_MEMBERS | {Deed.COMMAND, Deed.STOP, Deed.FORGET_ROOM}
-"""What explains, ends or erases. It works where the room's document cannot be read, too: people must be able
-to find out, and to stop."""
+ALWAYS: Final = OF_MEMBERS | {Deed.COMMAND, Deed.STOP, Deed.FORGET_ROOM, Deed.SET_POLICY}
+"""What explains, ends, erases or mends. It works where the room's document cannot be read, too: people must
+be able to find out, to stop, and to go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ class Request:
     `recent` counts this account's messages to the bot in this place in the last minute; `age_ms` and
     `max_age_ms` say how old the question is and how old it may be; `owner` is whose answer a
     `STOP` would end; `unasked` marks what nobody addressed to us, of which a refusal is never
-    said aloud. `policy_power` is the power that writing the room's policy takes. `remote_model`: the
+    said aloud. `policy_power` is the power that writing the room's policy takes; `ruled_by_members`: a
+    mere member has what writing it, or a grant, takes. `remote_model`: the
     answer would be made on another machine; `collection`: the notes that would be read.
 
     For peers: `peer` is `bot:server`, `peer_key` the key that it shows now; `cls` is the class that was
@@ -95,6 +96,7 @@ class Request:
     owner: str | None = None
     unasked: bool = False
     policy_power: int = MODERATOR_POWER
+    ruled_by_members: bool = False
     remote_model: bool = False
     collection: str = ""
     peer: str = ""
@@ -157,9 +159,9 @@ def _of(room: Standing | None, verdict: Verdict, remedy: str) -> Verdict:
 
 def _unsafe(request: Request) -> Verdict | None:
     """A room whose documents any member could write decides nothing about other communities."""
-    if request.policy_power >= MODERATOR_POWER:
+    if not request.ruled_by_members:
         return None
-    needed: dict[str, int | str] = {"needed": MODERATOR_POWER, "power": request.policy_power}
+    needed: dict[str, int | str] = {"needed": MODERATOR_POWER}
     return Verdict(False, Code.UNSAFE_ROOM, "hearth.policy_power", needed, "policy_setup")
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from policies.room import WORDING, Mode, RoomPolicy
+from policies.room import DECIDING, WORDING, Mode, RoomPolicy
 
 STATE_TYPE: Final = "community.hearth.policy"
 """The type of the state event; its state key is empty. The homeserver holds who may write it."""
@@ -33,6 +33,7 @@ LEAVING: Final = (
 """The fields about other communities."""
 UNSET: Final = RoomPolicy()
 """What a room without a document wishes: no limits of its own inside, and nothing leaves."""
+SHUT: Final = RoomPolicy(askers=frozenset(), mode=Mode.CONSENT)
 
 
 class PolicyDocument(RoomPolicy):
@@ -75,10 +76,13 @@ def limits_of(standing: Standing | None) -> RoomPolicy | Unreadable:
     return UNSET if standing is None else read(standing.text)
 
 
-def base_of(standing: Standing | None) -> RoomPolicy:
-    """What a change begins from: what a document allows; one that cannot be read is as none."""
-    found = limits_of(standing)
-    return UNSET if isinstance(found, Unreadable) else found
+def base_of(text: str | None) -> RoomPolicy:
+    """What a change begins from: the document `text` that held last and could be read; None: there is none.
+
+    Were that lost, nothing would be allowed, and only a vote could change it.
+    """
+    found = UNSET if text is None else read(text)
+    return SHUT if isinstance(found, Unreadable) else found
 
 
 @lru_cache(maxsize=1_000)
@@ -130,7 +134,8 @@ def written(policy: RoomPolicy, decided_by: str = "") -> str:
 def effective(base: RoomPolicy | None, new: RoomPolicy, *, voted: bool) -> RoomPolicy:
     """What holds once `new` stands where `base` held; None: a room that we see for the first time.
 
-    All of it where the room's vote says so, or where admins decided so far; else only what narrows. Wording
+    All of it where the room's vote says so, or where admins decided so far; else only what narrows, and
+    nothing about deciding itself: a stricter rule, too, can be one that suits whoever sets it. Wording
     permits nothing, so it needs no vote. Of a voting room that we have not seen before we know no votes, so
     nothing leaves it.
     """
@@ -139,7 +144,7 @@ def effective(base: RoomPolicy | None, new: RoomPolicy, *, voted: bool) -> RoomP
         return new
     if base is None:
         return new.model_copy(update={name: getattr(UNSET, name) for name in LEAVING})
-    return base.meet(new)
+    return base.meet(new).model_copy(update={name: getattr(base, name) for name in DECIDING})
 
 
 def held(ceiling: RoomPolicy, standing: Standing | None) -> RoomPolicy:

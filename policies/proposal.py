@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from policies.classes import Class
 from policies.document import Unreadable, read, written
 from policies.grant import DAY_MS, Direction, Grant, Status
-from policies.room import ANYONE, Mode, RoomPolicy
+from policies.room import ANYONE, DECIDING, Mode, RoomPolicy
 from policies.vote import CLEAR_RATIO, USUAL_RATIO, Rule
 from policies.vote import Mode as Voting
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST_DAYS: Final = 180
-RULES: Final = frozenset({"mode", "voting_hours", "min_member_hours", "trial_days", "term_days"})
-"""Fields about deciding itself: to change them takes a clearer majority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,8 @@ class Proposal:
 
     @property
     def touches_rule(self) -> bool:
-        """Whether it changes how the room decides."""
-        return not RULES.isdisjoint(self.changes)
+        """Whether it changes how the room decides: that takes a clearer majority."""
+        return not DECIDING.isdisjoint(self.changes)
 
     def policy(self, base: RoomPolicy) -> RoomPolicy | Unreadable:
         """The room's policy with this decided. Unreadable where the values make no policy."""
@@ -80,6 +78,19 @@ class Proposal:
             until=now + days * DAY_MS,
             status=Status.TRIAL if trial else Status.ACTIVE,
             decided_by=decided_by,
+        )
+
+    def renews(self, known: Grant | Unreadable | None, now: int) -> bool:
+        """Whether it lets go on what is allowed with the peer at `now` (ms), and adds nothing to that."""
+        if not isinstance(known, Grant) or not known.is_in_force(now):
+            return False
+        often = known.per_day is None or (self.per_day is not None and self.per_day <= known.per_day)
+        return (
+            often
+            and (self.peer, self.key) == (known.peer, known.app_ed25519)
+            and known.direction.covers(self.direction)
+            and known.classes.issuperset(self.classes)
+            and known.notes.issuperset(self.notes)
         )
 
     def rule(self, base: RoomPolicy, members: int) -> Rule:

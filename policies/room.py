@@ -89,10 +89,16 @@ class Meet:
 
 
 def _meet_names(ours: frozenset[str], theirs: frozenset[str]) -> frozenset[str]:
-    return frozenset(
-        {one for one in ours if any(covers(other, one) for other in theirs)}
-        | {one for one in theirs if any(covers(other, one) for other in ours)}
-    )
+    return frozenset(_covered(ours, theirs) | _covered(theirs, ours))
+
+
+def _covered(names: frozenset[str], by: frozenset[str]) -> set[str]:
+    """Those of `names` that a pattern in `by` covers. A look-up for each: lists may be long."""
+    return {one for one in names if ANYONE in by or one in by or (server_of(one) or None) in by}
+
+
+def _shorter_trial(one: int, other: int) -> int:
+    return min(one, other) if one and other else max(one, other)
 
 
 def _lower(one: int | None, other: int | None) -> int | None:
@@ -110,6 +116,8 @@ EITHER: Final = Meet(lambda one, other: one | other)
 LOWER: Final = Meet(_lower)
 HIGHER: Final = Meet(max)
 STRICTER: Final = Meet(_stricter)
+TRIAL: Final = Meet(_shorter_trial)
+"""Of days; 0, which is no trial, allows the most."""
 
 
 # -- fields ----------------------------------------------------------------------------------------
@@ -234,7 +242,7 @@ class RoomPolicy(BaseModel):
     min_member_hours: Annotated[int, Field(ge=0, le=8_760), HIGHER] = Field(
         default=0, description="How long somebody has to be a member before a vote opens, to have one."
     )
-    trial_days: Annotated[int, Field(ge=0, le=180), LOWER] = Field(
+    trial_days: Annotated[int, Field(ge=0, le=180), TRIAL] = Field(
         default=30, description="Days after which a peer that was allowed is voted on again. 0: no trial."
     )
     term_days: Annotated[int, Field(ge=1, le=180), LOWER] = Field(
@@ -285,9 +293,11 @@ LOOSEST: Final = RoomPolicy(
     voice_may_leave=True,
     max_hops=3,
     voting_hours=1,
-    trial_days=180,
+    trial_days=0,
 )
 """What forbids nothing: its meet with any policy is that policy."""
+DECIDING: Final = frozenset({"mode", "voting_hours", "min_member_hours", "trial_days", "term_days"})
+"""Fields about deciding itself. Whoever could change one of them alone could choose who decides."""
 WORDING: Final = tuple(name for name in RoomPolicy.model_fields if name not in MEETS)
 """The fields that permit nothing."""
 

@@ -121,6 +121,8 @@ class Tally:
     counted: tuple[str, ...]
     """Event ids, sorted."""
     sha256: str
+    latest: int = 0
+    """When the last ballot that was looked at was sent (ms)."""
 
     @property
     def against(self) -> int:
@@ -155,6 +157,7 @@ def tally(ballots: Iterable[Ballot], voters: frozenset[str], *, opened_at: int, 
         abstained=counts[Choice.ABSTAIN],
         counted=tuple(sorted(chosen)),
         sha256=_hash(voters, chosen),
+        latest=max((one.sent_at for one in last.values()), default=0),
     )
 
 

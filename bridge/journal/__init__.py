@@ -196,11 +196,13 @@ class Journal:
         device: str,
         now: int,
     ) -> bool:
-        """Extend or end a vote and store what follows from it, at once. False: it was done already."""
+        """Extend or end a vote and store what follows from it, at once; False as for `votes.close`."""
 
         def close(db: sqlite3.Connection) -> bool:
-            votes.counted(db, account, vote, seen, now)
-            return votes.close(db, account, vote, closing, actions, device=device, now=now)
+            done = votes.close(db, account, vote, closing, actions, device=device, now=now)
+            if done:
+                votes.counted(db, account, vote, seen, now)
+            return done
 
         return await self._store.write(close)
 
@@ -223,6 +225,10 @@ class Journal:
             return braking
 
         return await self._store.write(handle)
+
+    async def unwritten(self, account: str, place: str) -> str | None:
+        """The policy of the last passed vote that somebody has yet to write down."""
+        return await self._store.read(lambda db: votes.unwritten(db, account, place))
 
     async def grants(self, account: str) -> list[tuple[str, str, str]]:
         """(place, peer, text) of the grants in force."""

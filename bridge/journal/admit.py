@@ -86,8 +86,9 @@ class Admit:
         held = documents.take(self.db, self.account, place, row)
         self.db.execute(
             "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members, "
-            "policy, held, base, grants, policy_power, levels_power, moved_to) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "policy, held, base, grants, policy_power, "
+            "ruled_by_members, levels_power, moved_to) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (account, id) DO UPDATE SET "
             "kind = excluded.kind, name = excluded.name, joined = excluded.joined, "
             # Encryption is never unset: a server that loses the state must not get plaintext.
@@ -95,7 +96,8 @@ class Admit:
             "default_power = excluded.default_power, members = excluded.members, "
             "policy = excluded.policy, held = excluded.held, base = excluded.base, "
             "grants = excluded.grants, policy_power = excluded.policy_power, "
-            "levels_power = excluded.levels_power, moved_to = excluded.moved_to",
+            "ruled_by_members = excluded.ruled_by_members, levels_power = excluded.levels_power, "
+            "moved_to = excluded.moved_to",
             [
                 self.account,
                 facts.place.id,
@@ -108,6 +110,7 @@ class Admit:
                 None if place.policy is None else json.dumps(asdict(place.policy)),
                 *held,
                 facts.policy_power,
+                facts.ruled_by_members,
                 facts.levels_power,
                 facts.moved_to,
             ],
@@ -183,6 +186,8 @@ class Admit:
             case EventKind.BALLOT:
                 self._ballot(event, event.relates_to)
             case EventKind.JOINED | EventKind.POLICY | EventKind.GRANT:
+                if not event.own:
+                    outbox.overtaken(self.db, self.account, event, self.now)
                 admission = self.judge(event, self._known(event))
                 if admission.bot:
                     self._turn(event, _NEWS[event.kind], event.id, admission)
@@ -215,8 +220,8 @@ class Admit:
         self.controls = True
 
     def _ballot(self, event: Event, poll: str | None) -> None:
-        """Somebody voted: the vote is counted anew. What was voted stays in the room."""
-        if votes.is_ballot_of_ours(self.db, self.account, poll):
+        """Somebody who may vote did: it is counted anew. What was voted stays in the room."""
+        if votes.is_ballot_of_ours(self.db, self.account, poll, event.sender.id):
             self._control(event, votes.BALLOT)
             self.ballots = True
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bots.conversation import Place
 from bridge.journal import votes
-from policies.document import UNSET, PolicyDocument, Standing, Unreadable, effective, parsed, read, written
+from policies.document import PolicyDocument, Standing, Unreadable, base_of, effective, parsed, read, written
 from policies.grant import Grant, read_grant
 from policies.room import Mode, RoomPolicy
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_TOO_MUCH = '{"v": 1, "more_than_fits": true}'
+"""Cannot be read, and says at which field."""
 ACCOUNT = ""
 """The place of documents that hold wherever an account talks: where platforms keep none, we do."""
 
@@ -64,7 +66,7 @@ def take(
     `row` is what was known of the place before.
     """
     base_text = None if row is None else row["base"]
-    base = _policy(base_text)
+    base = base_of(base_text)
     known = {} if row is None else {peer: Standing(**one) for peer, one in json.loads(row["grants"])}
     before = None if row is None or row["policy"] is None else Standing(**json.loads(row["policy"]))
     held = place.policy
@@ -77,19 +79,19 @@ def take(
         if isinstance(found, PolicyDocument):
             voted = _voted(db, account, place.id, found.decided_by, policy=found.policy())
             limits = effective(None if row is None else base, found.policy(), voted=voted)
-            base, base_text = limits, written(limits)
-            held = Standing(written(limits, found.decided_by), place.policy.set_by, place.policy.set_at)
+            text = written(limits)
+            if read(text) == limits:
+                base, base_text = limits, text
+                text = written(limits, found.decided_by)
+            else:
+                text = _TOO_MUCH  # both at once are more than a document holds: it denies, and `base` stays
+            held = Standing(text, place.policy.set_by, place.policy.set_at)
     grants = _grants(db, account, place, known, base)
     return (
         None if held is None else json.dumps(asdict(held)),
         base_text,
         json.dumps([[peer, asdict(one)] for peer, one in sorted(grants.items())]),
     )
-
-
-def _policy(text: str | None) -> RoomPolicy:
-    found = UNSET if text is None else read(text)
-    return UNSET if isinstance(found, Unreadable) else found
 
 
 def _grants(

@@ -38,6 +38,7 @@ def place(db: sqlite3.Connection, account: str, place_id: str) -> PlaceFacts | N
             row["name"],
             policy=_standing(row["held"]),
             written=_standing(row["policy"]),
+            base=row["base"],
             grants=tuple((peer, Standing(**one)) for peer, one in json.loads(row["grants"])),
         ),
         members=members(row),
@@ -45,6 +46,7 @@ def place(db: sqlite3.Connection, account: str, place_id: str) -> PlaceFacts | N
         joined=bool(row["joined"]),
         default_power=row["default_power"],
         policy_power=row["policy_power"],
+        ruled_by_members=bool(row["ruled_by_members"]),
         levels_power=row["levels_power"],
         moved_to=row["moved_to"],
     )

@@ -55,7 +55,7 @@ def m004_votes(db: Database) -> None:
 
 @migrations()
 def m005_moved(db: Database) -> None:
-    """Where a place has moved to, and what changing its power levels takes."""
+    """Where a place has moved to, and who may write its documents and power levels."""
     for statement in _MOVED:
         db.execute(statement)
 
@@ -292,5 +292,6 @@ _VOTES = (
 
 _MOVED = (
     "ALTER TABLE places ADD COLUMN levels_power INTEGER NOT NULL DEFAULT 100",
+    "ALTER TABLE places ADD COLUMN ruled_by_members INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE places ADD COLUMN moved_to TEXT NOT NULL DEFAULT ''",
 )

@@ -23,7 +23,9 @@ from bots.conversation import (
     Upload,
     action_key,
 )
-from bridge.platform import StoredAction
+from bridge.platform import Event, EventKind, StoredAction
+from policies.document import STATE_TYPE
+from policies.grant import GRANT_TYPE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -209,6 +211,18 @@ def taken_back(db: sqlite3.Connection, account: str, remote_id: str, now: int) -
         [now, row["key"]],
     )
     erase_payloads(db, "key = ? OR (target = ? AND kind = 'revise')", [row["key"], row["key"]])
+
+
+def overtaken(db: sqlite3.Connection, account: str, event: Event, now: int) -> None:
+    """Somebody has written a document: what we were about to write there was decided before that."""
+    of = {EventKind.POLICY: (STATE_TYPE, ""), EventKind.GRANT: (GRANT_TYPE, event.relates_to)}.get(event.kind)
+    if of is not None:
+        db.execute(
+            "UPDATE actions SET state = 'withdrawn', done_at = ? WHERE account = ? AND place = ? "
+            "AND kind = 'put_state' AND state = 'pending' AND json_extract(payload, '$.type') = ? "
+            "AND json_extract(payload, '$.state_key') = ?",
+            [now, account, event.place, *of],
+        )
 
 
 def erase_payloads(db: sqlite3.Connection, where: str, values: list[object]) -> None:

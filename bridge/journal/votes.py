@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bots.base import Vote
 from bots.conversation import ClosePoll, Keyed, Role
-from bridge.journal import outbox
+from bridge.journal import memory, outbox
 from policies.proposal import proposed
 from policies.vote import Mode, Rule
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bots.base import Opening
+    from bots.conversation import Place
     from bridge.journal.rows import Control
     from policies.verdict import Verdict
 
@@ -41,7 +42,8 @@ class Closing:
 
     `policy` and `grant` are the texts that it decides; `applies` says that we can write them down, so that
     the policy is in force from now on: the next vote that ends is about what this one has decided.
-    `told_in` is where it is said, if not in the vote's own place.
+    `told_in` is where it is said, if not in the vote's own place. `seen` is the place as it was when this was
+    worked out: if it is another one now, that has to be done again.
     """
 
     state: str
@@ -52,6 +54,7 @@ class Closing:
     grant: str | None = None
     applies: bool = False
     told_in: str | None = None
+    seen: Place | None = None
 
 
 def open_one(
@@ -146,16 +149,14 @@ def next_due(db: sqlite3.Connection, account: str) -> int | None:
     return due
 
 
-def is_ballot_of_ours(db: sqlite3.Connection, account: str, poll: str | None) -> bool:
-    """Whether `poll` (an event) is the ballot of a vote that is open."""
-    return poll is not None and (
-        db.execute(
-            "SELECT 1 FROM votes v JOIN actions a ON a.key = v.poll_key "
-            "WHERE v.account = ? AND a.remote_id = ? AND v.state IN ('open', 'extended')",
-            [account, poll],
-        ).fetchone()
-        is not None
-    )
+def is_ballot_of_ours(db: sqlite3.Connection, account: str, poll: str | None, voter: str) -> bool:
+    """Whether `poll` (an event) is the ballot of a vote that is open, and `voter` may vote."""
+    row = db.execute(
+        "SELECT v.voters FROM votes v JOIN actions a ON a.key = v.poll_key "
+        "WHERE v.account = ? AND a.remote_id = ? AND v.state IN ('open', 'extended')",
+        [account, poll],
+    ).fetchone()
+    return row is not None and voter in json.loads(row["voters"])
 
 
 def newest_event(db: sqlite3.Connection, account: str) -> int:
@@ -183,8 +184,15 @@ def close(
     device: str,
     now: int,
 ) -> bool:
-    """Extend or end a vote, with what is said and set because of it. False: somebody else already did."""
+    """Extend or end a vote, with what is said and set because of it.
+
+    False, and nothing is done: somebody else already did, or the place is not as it was `seen`.
+    """
     extends = closing.state == "extended"
+    if closing.seen is not None:
+        facts = memory.place(db, account, vote.place)
+        if facts is None or facts.place != closing.seen:
+            return False
     cursor = db.execute(
         "UPDATE votes SET state = ?, reason = ?, tally = ?, due = ?, extended = max(extended, ?), "
         "policy_text = ?, grant_text = ?, closed_at = ? WHERE id = ? AND state = ? AND due = ?",
@@ -204,6 +212,12 @@ def close(
     )
     if cursor.rowcount == 0:
         return False
+    if closing.grant is not None:
+        # Who wanted to stop it before it was decided anew would have to say so again.
+        db.execute(
+            "DELETE FROM brakes WHERE account = ? AND place = ? AND peer = ?",
+            [account, vote.place, vote.proposal.peer],
+        )
     if not extends:
         counted(db, account, vote, newest_event(db, account), now)  # whoever votes now is too late
     if closing.policy is not None and closing.applies:
@@ -227,6 +241,18 @@ def cause_of(account: str, vote: Vote, state: str) -> dict[str, Any]:
         "bot": "steward",
         "cause": f"{vote.cause}#{state}",
     }
+
+
+def unwritten(db: sqlite3.Connection, account: str, place: str) -> str | None:
+    """The policy that the last passed vote has decided, where it is still to be written down by hand."""
+    row = db.execute(
+        "SELECT v.policy_text FROM votes v JOIN places p ON p.account = v.account AND p.id = v.place "
+        "WHERE v.account = ? AND v.place = ? AND v.state = 'passed' AND v.policy_text IS NOT NULL "
+        "AND v.closed_at > coalesce(json_extract(p.policy, '$.set_at'), 0) "
+        "ORDER BY v.closed_at DESC, v.id DESC",
+        [account, place],
+    ).fetchone()
+    return None if row is None else row["policy_text"]
 
 
 def withdraw(db: sqlite3.Connection, account: str, cause: str, now: int) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bots.conversation import Person, Place, PlaceKind
 from bridge.platform import PlaceFacts
+from policies.decide import MODERATOR_POWER
 from policies.document import STATE_TYPE, Standing
 from policies.grant import GRANT_TYPE
 
@@ -272,6 +273,8 @@ class RoomState:
     def facts(self, known_bots: frozenset[str]) -> PlaceFacts:
         """All of it for the journal. Names that two members share carry the address as well."""
         moved = self.tombstone
+        needed = self.power_needed(STATE_TYPE), self.power_needed(GRANT_TYPE)
+        least = min(needed)
         shared = Counter(member.name for member in self.members.values() if member.name)
         members = tuple(
             Person(
@@ -290,7 +293,8 @@ class RoomState:
             must_encrypt=self.encrypted,
             joined=self.joined,
             default_power=self.default_power,
-            policy_power=max(self.power_needed(STATE_TYPE), self.power_needed(GRANT_TYPE)),
+            policy_power=max(needed),
+            ruled_by_members=least < MODERATOR_POWER or self.default_power >= least,
             levels_power=self.power_needed("m.room.power_levels"),
             moved_to=moved.replacement if moved is not None and self.may_move(moved) else "",
         )

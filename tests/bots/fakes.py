@@ -88,6 +88,7 @@ class FakeTools:
     people: tuple[Person, ...] = ()
     policy_power = 50
     levels_power = 100
+    ruled_by_members = False
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
         return ()

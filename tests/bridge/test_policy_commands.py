@@ -140,12 +140,12 @@ async def test_rehearse_counts_and_keeps_no_words(family: FakeServer, start: Sta
 
 async def test_set_up_raises_what_members_could_write(server: FakeServer, start: Start) -> None:
     """Where any member could write the rules, and we may change levels: shown, confirmed, set."""
-    server.room(ROOM, PlaceKind.GROUP, ADA, MOD, HEARTH, policy_power=0)
+    server.room(ROOM, PlaceKind.GROUP, ADA, MOD, HEARTH, policy_power=0, ruled_by_members=True)
     process = await start(policy=LOOSEST)
     server.say("!policy setup", by=ADA)
     await process.idle()
     offer = server.shown()[-1]
-    assert "any member could write them" in offer.text
+    assert "Any member could write one of them" in offer.text
     server.react(offer.id, "👍", by=ADA)
     await process.idle()
     assert "This takes the power level 50" in said(server)
@@ -165,11 +165,11 @@ async def test_set_up_raises_what_members_could_write(server: FakeServer, start:
 async def test_set_up_offers_nothing_that_it_may_not_do(server: FakeServer, start: Start) -> None:
     """Without the power to change levels it only says what is missing."""
     weak = Person(OWN, "Hearth", power=50)
-    server.room(ROOM, PlaceKind.GROUP, ADA, MOD, weak, policy_power=0)
+    server.room(ROOM, PlaceKind.GROUP, ADA, MOD, weak, policy_power=0, ruled_by_members=True)
     process = await start(policy=LOOSEST)
     server.say("!policy setup", by=MOD)
     await process.idle()
-    assert "any member could write them" in server.shown()[-1].text
+    assert "Any member could write one of them" in server.shown()[-1].text
     assert "\U0001f44d" not in server.shown()[-1].text
 
 

@@ -152,7 +152,7 @@ async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 M001 = "cae25feaa03f9054d39735184c475c9b2bfd27df774a46ec6226543b9ca3e641"
 """SHA-256 of the SQL of `m001_initial`."""
 M004 = "9e07b9b1a40c5bc1d6ca93b255ea6b957e3079637bb40292b72789f2b794842b"
-M005 = "4a27dfa1fce2e25edfaea411eca68d9fa41d0a540230c42fd3e9edbc597a0cb4"
+M005 = "653cec0c9365755f7ebaff5884997f8ad2553a6be7dfc8d5caaf34e47ddbf493"
 M002 = "33918f07df91650d72cc5672bfcf23bb9f6f5d3b373abd68c16cc54841d666dd"
 
 

@@ -444,6 +444,24 @@ def test_powers_are_those_of_the_room_version() -> None:
         assert state.facts(frozenset()).default_power == 5
 
 
+@pytest.mark.parametrize(
+    ("levels", "by_members"),
+    [
+        ({}, False),
+        ({"state_default": 40}, True),
+        ({"events": {STATE_TYPE: 0, GRANT_TYPE: 50}}, True),
+        ({"events": {STATE_TYPE: 50, GRANT_TYPE: 10}}, True),
+        ({"users_default": 50}, True),
+        ({"users_default": 50, "events": {STATE_TYPE: 60, GRANT_TYPE: 60}}, False),
+    ],
+)
+def test_a_room_whose_members_write_its_rules(levels: dict[str, Any], *, by_members: bool) -> None:
+    """One of the two documents is enough, and so is everybody being a moderator."""
+    state = room(version="11")
+    state.apply({"type": "m.room.power_levels", "state_key": "", "sender": ADA, "content": levels})
+    assert state.facts(frozenset()).ruled_by_members is by_members
+
+
 @pytest.mark.parametrize(("by", "moved_to"), [(ADA, "!new:server"), (BEN, "")])
 def test_a_room_moves_where_somebody_who_may_says(by: str, moved_to: str) -> None:
     """A tombstone of somebody without the power for it moves nothing."""

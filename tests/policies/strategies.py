@@ -84,6 +84,7 @@ requests = st.builds(
     owner=st.none() | addresses,
     unasked=st.booleans(),
     policy_power=st.sampled_from([0, 50, 100]),
+    ruled_by_members=st.booleans(),
     remote_model=st.booleans(),
     collection=st.sampled_from(["pool", "board", "*", ""]),
     peer=st.sampled_from([CITY, "bot:club.example", "*", ""]) | st.text(max_size=8),

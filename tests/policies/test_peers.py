@@ -135,7 +135,7 @@ REFUSALS: list[tuple[str, dict[str, Any], Request, Code, str]] = [
      Code.KEY_CHANGED, "grant.app_ed25519"),
     ("a grant that cannot be read", {"ours": {CITY: Unreadable("v", "should be 1")}}, ASK, Code.UNREADABLE,
      "grant.document"),
-    ("a room that any member rules", {}, replace(ASK, policy_power=49), Code.UNSAFE_ROOM,
+    ("a room that any member rules", {}, replace(ASK, ruled_by_members=True), Code.UNSAFE_ROOM,
      "hearth.policy_power"),
     ("notes that are not theirs", {}, replace(READ, collection="board"), Code.NOTES_STAY, "grant.notes"),
     ("notes that the room keeps", {"room": but(ROOM, notes=frozenset({"board"}))}, READ, Code.NOTES_STAY,
