@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from bots.keywords import spoken
 from bots.language import N_, _, day, ngettext, number
 from bots.wording import quoted, sentences
 from bots.wording_verdicts import ABOUT
@@ -323,8 +324,16 @@ def peers(grants: Sequence[tuple[str, Standing]]) -> str:
     if not grants:
         return _("Nothing is agreed with other communities.")
     return "\n".join(
-        f"- {quoted(peer)}: {grant_state(read_grant(standing.text, peer))}" for peer, standing in grants
+        f"- {quoted(peer)}: {_peer(read_grant(standing.text, peer))}" for peer, standing in grants
     )
+
+
+def _peer(grant: Grant | Unreadable) -> str:
+    """A grant, and the words of the key that it pins."""
+    state = grant_state(grant)
+    if isinstance(grant, Unreadable) or not grant.app_ed25519:
+        return state
+    return _("{state}; its key is {words}").format(state=state, words=spoken(grant.app_ed25519))
 
 
 def grant_state(grant: Grant | Unreadable) -> str:

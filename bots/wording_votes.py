@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bots.keywords import spoken
 from bots.language import N_, _, day, ngettext, number
 from bots.wording import quoted, sentences
 from bots.wording_verdicts import ABOUT
@@ -70,7 +71,10 @@ def what(proposal: Proposal) -> str:
     if proposal.notes:
         notes = ", ".join(f"`{one}`" for one in proposal.notes)
         limit = sentences(limit, _("Its questions are answered from the notes {notes}.").format(notes=notes))
-    key = _("Its key is {key}.").format(key=quoted(proposal.key)) if proposal.key else ""
+    key = ""
+    if proposal.key:
+        said = _("Its key is {words} ({letters}); compare it with them, by voice for instance.")
+        key = said.format(words=spoken(proposal.key), letters=quoted(proposal.key))
     return sentences(words.format(peer=quoted(proposal.peer), classes=classes, days=days), limit, key)
 
 

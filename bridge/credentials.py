@@ -26,9 +26,10 @@ MATRIX_ACCESS_TOKEN = "matrix-access-token"  # noqa: S105 - the name of a file
 MATRIX_PICKLE_KEY = "matrix-pickle-key"
 MODEL_API_KEY = "model-api-key"
 SPEECH_API_KEY = "speech-api-key"
+LINK_KEY = "link-key"
 MASTODON_TOKEN = "mastodon-token-"  # noqa: S105 - the name of a file
 """Beginning of a name; the address of the account follows (`mastodon_token`)."""
-KNOWN = (MATRIX_PASSWORD, MATRIX_ACCESS_TOKEN, MATRIX_PICKLE_KEY, MODEL_API_KEY, SPEECH_API_KEY)
+KNOWN = (MATRIX_PASSWORD, MATRIX_ACCESS_TOKEN, MATRIX_PICKLE_KEY, MODEL_API_KEY, SPEECH_API_KEY, LINK_KEY)
 
 
 def mastodon_token(address: str) -> str:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bots.conversation import Person, PlaceKind
+from bots.keywords import spoken
 from bridge.platform import Retryable
 from policies.document import STATE_TYPE
 from policies.grant import GRANT_TYPE, Grant, Status
@@ -411,6 +412,19 @@ async def test_a_proposal_is_not_changed_by_editing_it(family: FakeServer, start
         family.vote(poll, by=person)
     await process.idle()
     assert (await policy(process)).voice is Voice.ALL
+
+
+async def test_a_key_is_shown_as_words(family: FakeServer, start: Start) -> None:
+    """On the ballot, with its letters, and by `!peers` once it is agreed on."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, ASK)
+    assert f"{spoken(KEY)} (`{KEY}`)" in family.polls[poll].text
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.idle()
+    family.say("!peers", by=BEN)
+    await process.idle()
+    assert f"its key is {spoken(KEY)}" in said(family)
 
 
 async def test_a_brake_ends_the_poll(family: FakeServer, start: Start) -> None:

@@ -1,0 +1,46 @@
+"""Why an envelope is not believed: one code each, in the order in which they are looked for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Why an envelope is not believed. The first that applies is the one that is named."""
+
+    TOO_LARGE = "too_large"
+    """The text has more than 32,768 bytes."""
+    MALFORMED = "malformed"
+    """Not canonical JSON of the subset; a member missing, unknown or out of bounds; fields that contradict."""
+    VERSION = "version"
+    """`v` is another number than 1."""
+    WRONG_SENDER = "wrong_sender"
+    """`from` is not who the transport says sent it."""
+    NOT_FOR_US = "not_for_us"
+    """`to` is somebody else."""
+    UNKNOWN_KEY = "unknown_key"
+    """No key is pinned for the sender, or for a community of the path."""
+    KEY_CHANGED = "key_changed"
+    """Signed by a key that the sender has shown on a card, which is not the one that is pinned."""
+    BAD_SIGNATURE = "bad_signature"
+    """Not signed by the pinned key; of a card, not by the key on it."""
+    FROM_THE_FUTURE = "from_the_future"
+    """`iat` is more than the allowed skew after now."""
+    TOO_LONG_LIVED = "too_long_lived"
+    """`exp` is more than 7 days after `iat`."""
+    EXPIRED = "expired"
+    """`exp` is more than the allowed skew before now."""
+    REPLAYED = "replayed"
+    """Its `id` was seen from this sender."""
+    OUT_OF_ORDER = "out_of_order"
+    """A grant or a revoke that is not newer than the last one of the sender."""
+    LOOP = "loop"
+    """We are in its path already, or a community is in it twice."""
+    HOPS_EXCEEDED = "hops_exceeded"
+    """It was passed on more often than was allowed."""
+    PATH_BROKEN = "path_broken"
+    """Path and chain do not prove each other."""
+    BAD_BODY = "bad_body"
+    """The body is not the one that was signed, or has not the shape of its kind."""
+    NOT_OURS = "not_ours"
+    """About an ask that is not open between the two of us."""
