@@ -1,4 +1,4 @@
-"""What goes out to another community, without who it is about: traces, and the names of a room's members. Pure.
+"""What goes out to another community, without who it is about: traces, and the names of members. Pure.
 
 `policies/screens.py` takes out what identifies by its form (mail, phone, IBAN, address, handle, secrets in a
 URL); here the names that are known join it. A name is its words: "Ada van Loon" is found as a whole, as "Ada"
@@ -6,8 +6,8 @@ and as "Loon" (not as "van"), however it is typed (`policies/folded.py`), with o
 It errs towards taking out: a member called Will costs a question its "will", and whoever asks sees so in
 the preview. A single letter names nobody.
 
-Promises: total on any text; linear in it; idempotent; no listed name stands in what is left; one person is one
-number throughout a text, in the order in which they appear.
+Promises: total on any text; linear in it; idempotent; no listed name stands in what is left; one person is
+one number throughout a text, in the order in which they appear.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ _PLACED: Final = re.compile(
 _WORD: Final = re.compile(r"[^\W_]+")
 _JOINED: Final = re.compile(r"[ .'_-]{1,3}")
 """What may stand between two words of one name."""
-_PARTICLES: Final = frozenset("""
-    a al and at bin by da das de del den der des di do dos du e el en et het ibn in la las le les los
-    of on or s st t te ten ter the to und van vom von y za zu zum zur
-    """.split())  # fmt: skip
+_PARTICLES: Final = frozenset(
+    (  # noqa: SIM905 - to be read by line
+        "a al and at bin by da das de del den der des di do dos du e el en et het ibn in la las le les "
+        "los of on or s st t te ten ter the to und van vom von y za zu zum zur "
+    ).split()
+)
 _LEAST_GENITIVE: Final = 3
 """Letters of a name whose genitive is looked for without an apostrophe ("Adas Rad")."""
 _UNSPACED: Final = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
