@@ -1,8 +1,8 @@
 """JSON that has one spelling: RFC 8785, over a subset in which nothing can be read in two ways. Pure.
 
-The subset: no floats, no `null`, integers that every reader keeps exact (|n| < 2^53), no member twice, no lone
-surrogate, at most `DEEPEST` levels. Strings are kept as they are: nothing is normalised, so two spellings
-of "é" are two texts with two hashes.
+The subset: no floats, no `null`, integers that every reader keeps exact (|n| < 2^53), no member twice, no
+lone surrogate, at most `DEEPEST` levels. Strings are kept as they are: nothing is normalised, so two
+spellings of "é" are two texts with two hashes.
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from bridge.link.envelope import Header, Signed
 
 
-def wrong_path(signed: Signed, chain: tuple[Signed, ...], us: str, keys: Mapping[str, str]) -> Code | None:
+def wrong_path(  # noqa: PLR0911 - one for each thing that can be wrong
+    signed: Signed, chain: tuple[Signed, ...], us: str, keys: Mapping[str, str]
+) -> Code | None:
     """What is wrong with how `signed` came here, or None. `keys`: the pinned key of each community."""
     header = signed.header
     communities = [*(hop.community for hop in header.path), header.sender]

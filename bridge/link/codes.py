@@ -11,7 +11,7 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     """The text has more than 32,768 bytes."""
     MALFORMED = "malformed"
-    """Not canonical JSON of the subset; a member missing, unknown or out of bounds; fields that contradict."""
+    """Not canonical JSON of the subset; a member missing, unknown or out of bounds; fields that disagree."""
     VERSION = "version"
     """`v` is another number than 1."""
     WRONG_SENDER = "wrong_sender"

@@ -4,8 +4,8 @@ A sealed text is the canonical JSON of four members:
 
     {"body": {...}, "chain": [...], "envelope": {...}, "signature": "..."}
 
-`envelope` is the header, with the hash of `body` in it; `signature` is over the header; `chain` has the signed
-headers, without their bodies, of those who passed it on before. Header and signature together have the
+`envelope` is the header, with the hash of `body` in it; `signature` is over the header; `chain` has the
+signed headers, without their bodies, of those who passed it on before. Header and signature together have the
 hash (`Signed.digest`) by which everything else refers to it, so that a proof outlives the words.
 
 Sources: RFC 8785 (canonical JSON), RFC 8032 (Ed25519), DESIGN 7.

@@ -1,7 +1,7 @@
 """How many events of a peer are taken, and when one is left in silence. Pure: state in, state out.
 
-Three brakes, each for itself: a budget for each pair of communities, with a pause after it; one budget for all
-peers together; and silence towards a peer whose envelopes are wrong, twice as long each time. They count
+Three brakes, each for itself: a budget for each pair of communities, with a pause after it; one budget for
+all peers together; and silence towards a peer whose envelopes are wrong, twice as long each time. They count
 events in both directions: two bots that answer each other are stopped by either side.
 
     state, hold = admit(state, peer, now)     hold is None: go on, and it is counted

@@ -1,9 +1,9 @@
 """The community's own key: an Ed25519 seed in one credential file, made once.
 
-Owns the file `link-key`: the 32 bytes of the seed in unpadded base64, 0600. Promises that a key which is there is
-the one that is used: what cannot be read is an error with its remedy and never replaced, because a new key
-ends every grant that pins the old one. Refuses a file that others may read: whoever has the seed can speak
-for the community.
+Owns the file `link-key`: the 32 bytes of the seed in unpadded base64, 0600. Promises that a key which is
+there is the one that is used: what cannot be read is an error with its remedy and never replaced, because a
+new key ends every grant that pins the old one. Refuses a file that others may read: whoever has the seed
+can speak for the community.
 """
 
 from __future__ import annotations

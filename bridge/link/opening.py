@@ -102,7 +102,9 @@ class Refusal:
     claims: Header | None = None
 
 
-def open_envelope(text: str, known: Known, *, sender: str, now: int) -> Opened | Refusal:
+def open_envelope(  # noqa: PLR0911 - one for each thing that can be wrong
+    text: str, known: Known, *, sender: str, now: int
+) -> Opened | Refusal:
     """What `text` is, as it came from `sender` (whom the transport vouches for) at `now` (ms). Total."""
     if len(text) > LARGEST or len(text.encode("utf-8", "surrogatepass")) > LARGEST:
         return Refusal(Code.TOO_LARGE)
