@@ -2,9 +2,9 @@
 
 Owns one Synapse process, its configuration and its SQLite database in a folder that the caller
 gives. Promises: it listens on 127.0.0.1 only, speaks to no other server (no federation listener,
-an empty federation whitelist), reports no statistics, and is gone when `stop` returns. Refuses
-to be a homeserver for anybody: rate limits are off and registration needs only a shared secret
-that is made anew for each folder.
+an empty federation whitelist) but to those of a `Federation`, reports no statistics, and is gone
+when `stop` returns. Refuses to be a homeserver for anybody: rate limits are off and registration
+needs only a shared secret that is made anew for each folder.
 
 Needs the distribution `matrix-synapse`; `HomeserverError` says so when it is absent.
 """
@@ -22,12 +22,14 @@ import secrets
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 START_DEADLINE = 60.0
@@ -46,16 +48,39 @@ class HomeserverError(RuntimeError):
     """Synapse could not be started or refused a request; the text says which and where the log is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """With whom a server federates: on loopback, over TLS, with the `servers` that are named and nobody else.
+
+    `port` is where it listens for them; `retries` are Synapse's settings under `federation`.
+    """
+
+    port: int
+    certificate: Path
+    key: Path
+    authority: Path
+    servers: tuple[str, ...]
+    retries: Mapping[str, object]
+
+
 class Homeserver:
     """Synapse in `directory` (created when missing), named `server_name`, on a free port.
 
     Stop and start again keep port, users, rooms and tokens.
     """
 
-    def __init__(self, directory: Path, *, server_name: str = "hearth.test", port: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        server_name: str = "hearth.test",
+        port: int | None = None,
+        federation: Federation | None = None,
+    ) -> None:
         self.directory = Path(directory)
         self.server_name = server_name
-        self.port = port or _free_port()
+        self.port = port or free_port()
+        self._federation = federation
         self.log = self.directory / "homeserver.log"
         self._secret = ""
         self._process: asyncio.subprocess.Process | None = None
@@ -223,6 +248,29 @@ class Homeserver:
             "rc_key_requests": much,
             "rc_third_party_invite": much,
             "caches": {"global_factor": 0.5},
+            **self._federating(),
+        }
+
+    def _federating(self) -> dict[str, object]:
+        """What differs where there are other servers. Source: Synapse configuration manual, "Federation"."""
+        own = self._federation
+        if own is None:
+            return {}
+        tls = {"port": own.port, "bind_addresses": [_LOOPBACK], "type": "http", "tls": True}
+        clients = {"port": self.port, "bind_addresses": [_LOOPBACK], "type": "http", "tls": False}
+        return {
+            "listeners": [
+                clients | {"resources": [{"names": ["client"]}]},
+                tls | {"resources": [{"names": ["federation"]}]},
+            ],
+            "tls_certificate_path": str(own.certificate),
+            "tls_private_key_path": str(own.key),
+            "federation_custom_ca_list": [str(own.authority)],
+            "federation_domain_whitelist": list(own.servers),
+            # The other server is on loopback, too, which Synapse otherwise refuses to call.
+            "ip_range_blacklist": [],
+            "federation_ip_range_blacklist": [],
+            "federation": dict(own.retries),
         }
 
 
@@ -235,7 +283,8 @@ _LOGGING: dict[str, object] = {
 }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind((_LOOPBACK, 0))
         return int(listener.getsockname()[1])
