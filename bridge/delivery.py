@@ -28,6 +28,7 @@ from bridge.schedule import Doorbell
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Awaitable, Callable
 
     from bridge.journal import Journal
     from bridge.platform import Platform, StoredAction
@@ -98,6 +99,8 @@ class Delivery:
         self._unclear: set[str] = set()
         """Keys of actions that an attempt of this process may have done."""
         self.counts = _Counts()
+        self.on_parked: Callable[[StoredAction], Awaitable[None]] | None = None
+        """Told of what could not be done, before anything else is done in that place."""
 
     def ring(self) -> None:
         """Something was put into the outbox."""
@@ -226,3 +229,5 @@ class Delivery:
         self._unclear.discard(action.key)
         log.error("delivery_parked", key=action.key, place=action.place, error=error)
         await self._journal.park_action(action.key, error, self._clock.now())
+        if self.on_parked is not None:
+            await self.on_parked(action)

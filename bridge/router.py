@@ -84,6 +84,7 @@ class Router:
         self._rng = rng
         self._bell = Doorbell(house.clock)
         self.votes = Votes(house, platform, delivery, own_name=options.own_name)
+        delivery.on_parked = self.votes.not_written
         self._running: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._unsettled: dict[int, int] = {}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bots.base import Vote
     from bridge.delivery import Delivery
     from bridge.journal import Control
-    from bridge.platform import PlaceFacts, Platform
+    from bridge.platform import PlaceFacts, Platform, StoredAction
     from bridge.tools import House
     from policies.room import RoomPolicy
     from policies.vote import Judgement
@@ -247,6 +247,20 @@ class Votes:
         facts = await self._journal.place(self._platform.account, place)
         policy = held(self._house.policy, None if facts is None else facts.place.policy)
         return policy.language or self._house.language
+
+    async def not_written(self, action: StoredAction) -> None:
+        """What was decided could not be set in the room: its people are told what to set, once."""
+        put, account, place = action.action, self._platform.account, action.place
+        if not isinstance(put, PutState) or put.type not in (STATE_TYPE, GRANT_TYPE):
+            return
+        facts = await self._journal.place(account, place)
+        with speaking(await self._language(place)):
+            needed = 0 if facts is None else facts.policy_power
+            words = wording_votes.set_by_hand(needed, f"{put.type} {put.state_key}\n{put.content}")
+        said = Keyed(Say(words, notice=True), Role.ANSWER)
+        await self._journal.say(
+            account, place, f"{action.key}#parked", said, self._platform.device, self._clock.now()
+        )
 
     # -- the brake ---------------------------------------------------------------------------------
 

@@ -230,6 +230,11 @@ class Journal:
         """The policy of the last passed vote that somebody has yet to write down."""
         return await self._store.read(lambda db: votes.unwritten(db, account, place))
 
+    async def say(self, account: str, place: str, cause: str, said: Keyed, device: str, now: int) -> None:
+        """Say something that no turn is about; the same `cause` says it once."""
+        of = {"account": account, "place": place, "id": None, "bot": "steward", "cause": cause}
+        await self._store.write(lambda db: outbox.put(db, of, said, device=device, now=now))
+
     async def grants(self, account: str) -> list[tuple[str, str, str]]:
         """(place, peer, text) of the grants in force."""
         return await self._store.read(lambda db: votes.to_remind(db, account))

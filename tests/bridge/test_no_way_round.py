@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bots.conversation import Person, PlaceKind, PutState
-from bridge.platform import Retryable
+from bridge.platform import Refused, Retryable
 from policies.document import STATE_TYPE, Unreadable, base_of, limits_of, read
 from policies.grant import GRANT_TYPE, Grant, Status
 from policies.room import LOOSEST, Answers, Mode, RoomPolicy, Voice
@@ -301,3 +301,27 @@ def test_a_base_that_cannot_be_read_allows_nothing() -> None:
     shut = base_of('{"v": 2}')
     assert (shut.mode, shut.askers, shut.ask_peers) == (Mode.CONSENT, frozenset(), frozenset())
     assert base_of(None) == read('{"v": 1}')
+
+
+async def test_a_result_that_the_server_refuses_is_told(family: FakeServer, start: Start) -> None:
+    """We lost the power meanwhile: the room is told once what to set, and what it sets so counts."""
+    process = await start(policy=LOOSEST)
+    poll = await propose(process, ASK)
+    whole = process.platform.perform
+
+    async def perform(action: Any) -> str | None:
+        if isinstance(action.action, PutState):
+            raise Refused("M_FORBIDDEN", "give the bot more power")
+        return await whole(action)
+
+    process.platform.perform = perform  # type: ignore[method-assign]  # a test
+    for person in (ADA, BEN, MOD):
+        family.vote(poll, by=person)
+    await process.idle()
+    told = [one.text for one in family.shown() if "I may not write this down here" in one.text]
+    assert [GRANT_TYPE in one for one in told] == [False, True]
+    assert CITY not in await grants(process)
+    grant = told[1].partition(f"{GRANT_TYPE} {CITY}\n")[2].partition("\n```")[0]
+    family.put_state(GRANT_TYPE, grant, state_key=CITY)
+    await process.idle()
+    assert (await grants(process))[CITY].status is Status.TRIAL
