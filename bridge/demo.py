@@ -48,8 +48,12 @@ COLOURS = {ADA: "magenta", BEN: "cyan", BOT: "yellow"}
 NOTES = ("The plumber comes on Tuesday at nine.", "I put the spare key under the blue pot.")
 """What Ben says in the room: the model has never seen it."""
 
+WRITTEN = "# Swimming pool\n\n## Opening hours\nThe pool opens on Tuesday at nine.\n"
+"""A note of the family's own, which nobody says in the room."""
+
 QUESTIONS = (
     "Hearth, who are you?",
+    "Hearth, when does the pool open?",
     "Hearth, where is the spare key?",
     "And when does the plumber come?",
 )
@@ -267,6 +271,9 @@ allow = ["*"]
 accept_private_mentions = true  # Mastodon holds back those of strangers otherwise
 private_media = true  # the instance is on this machine
 """
+    notes = folder / "notes"
+    notes.mkdir()
+    (notes / "pool.md").write_text(WRITTEN, encoding="utf-8")
     config = folder / "hearth.toml"
     # JSON strings are TOML strings.
     config.write_text(
@@ -278,6 +285,9 @@ data_dir = {json.dumps(str(data))}
 homeserver = {json.dumps(url)}
 user = {json.dumps(BOT)}
 allow = {json.dumps([SERVER])}
+
+[notes]
+family = {json.dumps(str(notes))}
 
 [delivery]
 streaming = false  # short answers in one piece, so that a terminal can show them as lines

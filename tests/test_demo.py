@@ -105,6 +105,7 @@ def test_the_demonstration_shows_an_encrypted_conversation_in_time(temporary: Pa
     assert time.monotonic() - began < 60
     said = [line for line in done.stdout.splitlines() if LOCK in line]
     expected = [*(f"Ben    {note}" for note in NOTES)]
+    assert "From: `pool.md:3-4`" in done.stdout
     for question in QUESTIONS:
         expected += [f"Ada    {question}", "Hearth Echo: "]
     expected += ["Ben    🎤 a voice message of ", "Hearth > 🎙 echo: "]
