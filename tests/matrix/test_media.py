@@ -95,12 +95,12 @@ async def test_voice_in_a_thread_as_a_reply_and_in_a_direct_room(world: World) -
     assert await fetched(bot, three.attachments[0]) == b"three"
 
 
-async def test_only_the_ear_reaches_us(world: World) -> None:
-    """Somebody's ear on a message arrives in an encrypted room; thumbs do not."""
+async def test_of_reactions_only_the_ear_and_answers_reach_us(world: World) -> None:
+    """Somebody's ear on a message arrives in an encrypted room, as would a thumb; a party popper does not."""
     ada, ben, bot = await world.human(), await world.human("ben"), await world.bot()
     room = await world.room(ada, bot, ben)
     voice = await ada.send_voice(room, VOICE[:5000], mentions=[])
-    for emoji in ("👍", "👂🏽"):
+    for emoji in ("🎉", "👂🏽"):
         await ben.react(room, voice, emoji)
     await ada.say(room, "done", mentions=[])
     await bot.heard("done")
