@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import nio
 import pytest
 
+from bridge.matrix.identity import is_signed_by
 from tests.hearth import Hearth, answer_to
 from tests.human import Human
 
@@ -102,10 +105,44 @@ async def test_our_server_is_restarted_in_the_middle(servers: Servers, tmp_path:
         assert len(answers) == 1
 
 
-async def test_the_pair_speaks_to_nobody_else(servers: Servers) -> None:
-    """On loopback, and to the other one alone."""
-    for server in servers:
-        config = json.loads((server.directory / "homeserver.json").read_text("utf-8"))
-        assert {tuple(one["bind_addresses"]) for one in config["listeners"]} == {("127.0.0.1",)}
-        assert config["federation_domain_whitelist"] == [one.server_name for one in servers]
-        assert config["trusted_key_servers"] == []
+async def test_the_bots_device_is_seen_as_signed(servers: Servers, tmp_path: Path) -> None:
+    """By somebody of the other server, whose client may leave out devices that nobody has signed."""
+    async with AsyncExitStack() as stack:
+        here = await street(stack, servers, tmp_path)
+        await here.asks(here.carol, "hello")
+        bot = here.hearth.user
+        keys = await _keys(here.carol, bot)
+        (self_signing,) = keys["self_signing_keys"][bot]["keys"].values()
+        (master,) = keys["master_keys"][bot]["keys"].values()
+        (device,) = keys["device_keys"][bot].values()
+        assert is_signed_by(keys["self_signing_keys"][bot], bot, master)
+        assert is_signed_by(device, bot, self_signing)
+
+
+async def _keys(person: Human, user: str) -> dict[str, Any]:
+    answer = await person.client.send(
+        "POST",
+        "/_matrix/client/v3/keys/query",
+        json.dumps({"device_keys": {user: []}}),
+        {"Authorization": f"Bearer {person.client.access_token}"},
+    )
+    found: dict[str, Any] = await answer.json()
+    return found
+
+
+async def test_the_pair_speaks_to_nobody_else(servers: Servers, tmp_path: Path) -> None:
+    """A third server, asked for by a person, hears nothing; the other of the pair answers at once."""
+    heard: list[str] = []
+
+    async def hear(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(str(writer.get_extra_info("peername")))
+        writer.close()
+
+    async with AsyncExitStack() as stack:
+        here = await street(stack, servers, tmp_path)
+        stranger = await stack.enter_async_context(await asyncio.start_server(hear, "localhost", 0))
+        third = f"localhost:{stranger.sockets[0].getsockname()[1]}"
+        profile = here.ada.client.get_profile
+        assert isinstance(await profile(f"@eve:{third}"), nio.ProfileGetError)
+        assert heard == []
+        assert isinstance(await profile(here.carol.user_id), nio.ProfileGetResponse)
