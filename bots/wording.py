@@ -115,6 +115,7 @@ HELP_LINES: Final = (
     N_("- `!forget`: erase what I remember of you here"),
     N_("- `!forget room`: erase what I remember of everybody here (moderators)"),
 )
+_PLAIN = re.compile(r"(?!.*@room\b)[\w@:.,-]+", re.ASCII | re.IGNORECASE)
 QUOTED = 60
 """Characters of a user's text that a sentence of ours repeats at most."""
 
@@ -146,6 +147,8 @@ def quoted(text: str, limit: int = QUOTED) -> str:
 
     `@room` is broken by a space as well, for clients that look for it in the plain text.
     """
+    if len(text) <= limit and _PLAIN.fullmatch(text):
+        return f"`{text}`"  # an address or a number, as most are: nothing has to be done to it
     line = " ".join(visible(text[: 10 * limit]).split()).replace("`", "'")
     line = re.sub(r"@(?=room\b)", "@ ", line, flags=re.IGNORECASE)
     line = line if len(line) <= limit else line[: limit - 1] + "…"

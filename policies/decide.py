@@ -134,11 +134,11 @@ def decide(
     wish = limits_of(room)
     if isinstance(wish, Unreadable):
         broken = Verdict(False, Code.UNREADABLE, "room.document", {"problem": str(wish)})
-        return verdict if request.deed in ALWAYS else _of(room, broken, "room_policy")
+        return verdict if request.deed in ALWAYS else _of(room, broken, "room_policy", broken.rule)
     own = _judge(wish, request, now)
     if not own.allowed:
         remedy = "room_policy" if wish.mode is Mode.ADMIN else "propose"
-        return _of(room, replace(own, rule=own.rule.replace("policy.", "room.", 1)), remedy)
+        return _of(room, own, remedy, own.rule.replace("policy.", "room.", 1))
     if request.deed in OF_PEERS or _is_of_peer(request):
         asks = request.deed is Deed.ASK_PEER
         refusal = _unsafe(request) or peers.granted(grants, theirs, request, now, asks=asks)
@@ -151,10 +151,10 @@ def _is_of_peer(request: Request) -> bool:
     return request.deed is Deed.ANSWER_PEER or (request.deed is Deed.READ_NOTES and bool(request.peer))
 
 
-def _of(room: Standing | None, verdict: Verdict, remedy: str) -> Verdict:
-    """A refusal by the room's own document: who set it and when, and what would change it."""
+def _of(room: Standing | None, verdict: Verdict, remedy: str, rule: str) -> Verdict:
+    """A refusal by a `rule` of the room's own document: who set it and when, and what would change it."""
     by: dict[str, int | str] = {} if room is None else {"set_by": room.set_by, "set_at": room.set_at}
-    return replace(verdict, params={**verdict.params, **by}, remedy=remedy)
+    return Verdict(verdict.allowed, verdict.code, rule, {**verdict.params, **by}, remedy)
 
 
 def _unsafe(request: Request) -> Verdict | None:
@@ -167,7 +167,8 @@ def _unsafe(request: Request) -> Verdict | None:
 
 def _previewed(verdict: Verdict, policy: RoomPolicy, wish: RoomPolicy) -> Verdict:
     strictest = policy.preview if wish.preview.allows(policy.preview) else wish.preview
-    return replace(verdict, params={**verdict.params, "preview": str(strictest)})
+    params: dict[str, int | str] = {**verdict.params, "preview": str(strictest)}
+    return Verdict(verdict.allowed, verdict.code, verdict.rule, params, verdict.remedy)
 
 
 def _judge(policy: RoomPolicy, request: Request, now: int) -> Verdict:

@@ -6,7 +6,6 @@ refuses.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from policies.document import Unreadable
@@ -98,7 +97,7 @@ def _grant(
     if refusal is None:
         return None
     by = {"decided_by": grant.decided_by} if grant.decided_by else {}
-    return replace(refusal, params={**refusal.params, **by}, remedy=refusal.remedy or remedy)
+    return Verdict(False, refusal.code, refusal.rule, {**refusal.params, **by}, refusal.remedy or remedy)
 
 
 def _standing(grant: Grant, now: int, needed: Direction, whose: str) -> Verdict | None:
