@@ -451,3 +451,15 @@ def test_notes_are_listed_and_searched() -> None:
     assert _hearth("notes", "search", "a joke").returncode == 1
     wrong = _hearth("notes", "search", "pool", "--collection", "town")
     assert (wrong.returncode, "there are: city, board" in wrong.stderr) == (2, True)
+
+
+def test_what_is_decided_in_the_terminal_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no room state there: the journal has it, for the next session, until it is undone."""
+    monkeypatch.setenv("HEARTH_MODEL__PATH", "echo")
+    Path("hearth.toml").write_text('data_dir = "data"\n')
+    assert "changed what I may do" in _hearth("chat", "!policy set answer_words 5").stdout
+    said = "one two three four five six"
+    assert "six" not in _hearth("chat", said).stdout
+    assert "at most 5 words" in _hearth("chat", "!policy").stdout
+    _hearth("chat", "!policy undo")
+    assert "six" in _hearth("chat", said).stdout
