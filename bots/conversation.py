@@ -167,6 +167,8 @@ class Role(StrEnum):
     """The poll of a vote, and what ends it."""
     STATE = "state"
     """A policy document or a grant that the room has decided."""
+    ENVELOPE = "envelope"
+    """What is said to the bot of another community."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +255,21 @@ class PutState:
     merge: bool = False
 
 
-Action = Say | Revise | Redact | Upload | OpenPoll | ClosePoll | PutState
+@dataclass(frozen=True, slots=True)
+class SendEnvelope:
+    """Send a signed envelope to the other bots of a link room; `body` is what people who watch can read.
+
+    `envelope` is its JSON text, of which not a byte is changed; `body` are a few words.
+    """
+
+    kind: ClassVar[str] = "send_envelope"
+    envelope: str
+    body: str
+
+
+Action = Say | Revise | Redact | Upload | OpenPoll | ClosePoll | PutState | SendEnvelope
 ACTIONS: dict[str, type[Action]] = {
-    cls.kind: cls for cls in (Say, Revise, Redact, Upload, OpenPoll, ClosePoll, PutState)
+    cls.kind: cls for cls in (Say, Revise, Redact, Upload, OpenPoll, ClosePoll, PutState, SendEnvelope)
 }
 
 

@@ -29,6 +29,7 @@ from bots.conversation import (
     Redact,
     Revise,
     Say,
+    SendEnvelope,
     Upload,
 )
 from bridge.platform import (
@@ -149,6 +150,8 @@ class ConsolePlatform:
             return self._shown[action.key]
         if isinstance(action.action, OpenPoll | ClosePoll | PutState):
             raise Broken(f"{action.action.kind}: there are no votes on a terminal")
+        if isinstance(action.action, SendEnvelope):
+            raise Broken("send_envelope: there are no other communities on a terminal")
         self._shown[action.key] = action.key
         match action.action:
             case Upload():

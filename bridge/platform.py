@@ -6,8 +6,8 @@
     platform <-- refresh() --- router                 is the question still what it was?
 
 What is *not* stored before it is done, because it is idempotent or ephemeral: read receipts,
-typing, joins and leaves, progress edits, key uploads. Everything else that people or servers can
-see is an action in the outbox, stored with its key before it is performed.
+typing, joins and leaves, progress edits, key uploads, the greeting of a link room. Everything else that
+people or servers can see is an action in the outbox, stored with its key before it is performed.
 
 Errors are four families; an adapter raises nothing else:
 
@@ -91,6 +91,8 @@ class EventKind(StrEnum):
     """A grant was changed, that of the peer `relates_to`; `text` as for `POLICY`."""
     BALLOT = "ballot"
     """Somebody voted in the poll `relates_to`. What was voted is not told: it is read when it is counted."""
+    ENVELOPE = "envelope"
+    """`text` is the JSON text of what may be a signed envelope: nobody has looked at its signature yet."""
     LEFT = "left"
     """We left the place or were removed."""
     SEALED = "sealed"

@@ -1,4 +1,4 @@
-"""Where nobody can vote: no poll is opened, no state is set, and the reason is said."""
+"""Where nobody can vote and nobody is linked: no poll, no state, no envelope, and the reason is said."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bots.conversation import ClosePoll, OpenPoll, PutState
+from bots.conversation import ClosePoll, OpenPoll, PutState, SendEnvelope
 from bridge.console import ConsolePlatform
 from bridge.mastodon.platform import MastodonPlatform
 from bridge.platform import Broken, Found, StoredAction
@@ -34,18 +34,19 @@ async def platform(request: pytest.FixtureRequest) -> AsyncIterator[Platform]:
 
 
 @pytest.mark.parametrize(
-    "action",
+    ("action", "why"),
     [
-        OpenPoll("Yes?", {"yes": "Yes"}),
-        ClosePoll("k", "Passed."),
-        PutState("community.hearth.policy", "", "{}"),
+        (OpenPoll("Yes?", {"yes": "Yes"}), "no votes"),
+        (ClosePoll("k", "Passed."), "no votes"),
+        (PutState("community.hearth.policy", "", "{}"), "no votes"),
+        (SendEnvelope("{}", "asks"), "no link rooms|no other communities"),
     ],
 )
-async def test_a_vote_is_broken_from_the_start(platform: Platform, action: Action) -> None:
+async def test_it_is_broken_from_the_start(platform: Platform, action: Action, why: str) -> None:
     """It is not tried again, and a search says that it never happened."""
     stored = StoredAction("k2", "place", action, created_at=0, target="1")
     for _ in range(2):
-        with pytest.raises(Broken, match="no votes"):
+        with pytest.raises(Broken, match=why):
             await platform.perform(stored)
     assert await platform.find(stored) is Found.ABSENT
 

@@ -171,7 +171,7 @@ class Admit:
 
     # -- what an event does ---------------------------------------------------------------------
 
-    def _apply(self, event: Event) -> None:  # noqa: C901 - a table of kinds
+    def _apply(self, event: Event) -> None:  # noqa: C901, PLR0912 - a table of kinds
         if event.own and event.key:
             self.deliveries |= outbox.echoed(self.db, self.account, event.key, event.id, self.now)
             if memory.is_withdrawn(self.db, self.account, event.key):
@@ -193,6 +193,10 @@ class Admit:
                     self._turn(event, _NEWS[event.kind], event.id, admission)
             case EventKind.LEFT:
                 self._left(event)
+            case EventKind.ENVELOPE:
+                # It is kept as it came, and makes no turn: nobody has looked at its signature yet.
+                if self._redacted(event.id, event.sender.id):
+                    memory.erase_event(self.db, self.account, event.id)
             case EventKind.SEALED:
                 pass  # kept until a key comes; nothing is owed for what cannot be read
 
@@ -272,7 +276,7 @@ class Admit:
         self.erased.add(event.place)
         if target["kind"] == EventKind.EDIT:
             self._edit_taken_back(target)
-        elif target["kind"] in (EventKind.MESSAGE, EventKind.REACTION):
+        elif target["kind"] in (EventKind.MESSAGE, EventKind.REACTION, EventKind.ENVELOPE):
             self._message_taken_back(target)
 
     def _edit_taken_back(self, edit: sqlite3.Row) -> None:
@@ -435,6 +439,7 @@ _WITH_WORDS = (
     EventKind.REACTION,
     EventKind.POLICY,
     EventKind.GRANT,
+    EventKind.ENVELOPE,
 )
 _NEWS = {
     EventKind.JOINED: TurnKind.WELCOME,

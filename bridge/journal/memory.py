@@ -211,7 +211,8 @@ def expire(db: sqlite3.Connection, before: int) -> int:
     Verdicts and features stay. What is still to be answered or sent keeps its words.
     """
     erased = _erase_events(db, "admitted_at < ?", [before])
-    outbox.erase_payloads(db, "created_at < ? AND json_extract(payload, '$.text') != ''", [before])
+    words = "coalesce(json_extract(payload, '$.text'), json_extract(payload, '$.envelope'))"
+    outbox.erase_payloads(db, f"created_at < ? AND {words} != ''", [before])
     return erased
 
 

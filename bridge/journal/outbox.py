@@ -231,9 +231,11 @@ def erase_payloads(db: sqlite3.Connection, where: str, values: list[object]) -> 
     Of an upload the remote id goes too: it holds the key of the file.
     """
     db.execute(
-        "UPDATE actions SET payload = json_set(payload, '$.text', ''), "
+        "UPDATE actions SET payload = CASE kind WHEN 'send_envelope' "
+        "THEN json_set(payload, '$.envelope', '', '$.body', '') ELSE json_set(payload, '$.text', '') END, "
         "remote_id = CASE kind WHEN 'upload' THEN '' ELSE remote_id END "
-        "WHERE state != 'pending' AND kind IN ('say', 'revise', 'upload', 'open_poll', 'close_poll') "
+        "WHERE state != 'pending' AND kind IN "
+        "('say', 'revise', 'upload', 'open_poll', 'close_poll', 'send_envelope') "
         f"AND ({where})",
         values,
     )

@@ -18,7 +18,7 @@ import json
 import time
 from collections import defaultdict
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -29,6 +29,7 @@ from nio.events.room_events import MegolmEvent
 from nio.rooms import MatrixRoom
 from nio.store import SqliteStore
 
+from bridge.matrix import wire
 from bridge.matrix.errors import raise_for_response
 from bridge.platform import Broken, Refused, Retryable
 
@@ -45,6 +46,15 @@ _REPLAY_ENTRIES = 5000
 _RETRY_DEVICES_FIRST = 60.0
 _RETRY_DEVICES_CAP = 3600.0
 _API = "/_matrix/client"
+
+
+@dataclass(slots=True)
+class _Missed:
+    """`users` of a room have devices without its key: tried again at `again_at`, `pause` (s) after before."""
+
+    again_at: float
+    pause: float
+    users: frozenset[str]
 
 
 class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type information
@@ -74,7 +84,9 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         """When the server answered last, by its own clock (ms since the epoch, to the second)."""
         self._clock = clock
         self._sharing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._missed: dict[str, tuple[float, float]] = {}
+        self._missed: dict[str, _Missed] = {}
+        self._away: set[str] = set()
+        """Servers that could not be asked for the one-time keys of their devices."""
         self._files: set[aiohttp.ClientResponse] = set()
 
     async def shut(self) -> None:
@@ -93,7 +105,7 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         if self.dead:
             raise aiohttp.ClientConnectionError("this client was replaced by a new one")
         response: aiohttp.ClientResponse = await super().send(*args, **kwargs)
-        self.server_time = _date(response.headers.get("Date")) or self.server_time
+        self.server_time = wire.date(response.headers.get("Date")) or self.server_time
         return response
 
     async def call(
@@ -138,7 +150,7 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Retryable(f"{what}: {type(error).__name__}") from error
-        answer = json_object(text)
+        answer = wire.json_object(text)
         if status not in accept:
             raise_for_response(what, status, answer, retry_after=retry_after)
         if not answer and text.strip() not in {"{}", ""}:
@@ -180,7 +192,7 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
 
     async def take_keys(self, sync: Mapping[str, Any]) -> bool:
         """Hand the parts of a sync answer that concern keys to matrix-nio; whether room keys may be new."""
-        to_device = [event for event in _events(sync.get("to_device")) if _is_to_device(event)]
+        to_device = [event for event in wire.events(sync.get("to_device")) if wire.is_to_device(event)]
         lists = sync.get("device_lists")
         lists = lists if isinstance(lists, dict) else {}
         counts = sync.get("device_one_time_keys_count")
@@ -188,7 +200,10 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
             {
                 "next_batch": str(sync.get("next_batch", "")),
                 "to_device": {"events": to_device},
-                "device_lists": {"changed": _texts(lists.get("changed")), "left": _texts(lists.get("left"))},
+                "device_lists": {
+                    "changed": wire.texts(lists.get("changed")),
+                    "left": wire.texts(lists.get("left")),
+                },
                 "device_one_time_keys_count": {},
                 "rooms": {},
             }
@@ -224,6 +239,8 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         """Claim one-time keys; matrix-nio raises a TypeError when the server answers with an error."""
         wanted = {user: dict.fromkeys(devices, "signed_curve25519") for user, devices in user_set.items()}
         answer = await self.call("POST", ("v3", "keys", "claim"), {"one_time_keys": wanted})
+        failures = answer.get("failures")
+        self._away |= set(failures) if isinstance(failures, dict) else set()
         try:
             response = nio.KeysClaimResponse.from_dict(answer, "")
         except TypeError:
@@ -294,23 +311,42 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
 
     # -- encryption --------------------------------------------------------------------------------
 
+    def heard(self, senders: Iterable[str]) -> None:
+        """Take from who spoke which servers are back that could not be asked for one-time keys.
+
+        Their devices that lack the key of a room get it with the next message, without a pause.
+        """
+        back = self._away & {_server(user) for user in senders}
+        self._away -= back
+        for missed in self._missed.values():
+            if any(_server(user) in back for user in missed.users):
+                missed.again_at = self._clock()
+
     async def sealed_for(
-        self, room_id: str, kind: str, content: dict[str, Any]
+        self,
+        room_id: str,
+        kind: str,
+        content: dict[str, Any],
+        *,
+        must_reach: frozenset[str] = frozenset(),
     ) -> tuple[str, dict[str, Any]]:
         """Encrypt for everybody who reads the room: the type and content to send.
 
         Raises `Retryable` when the keys could not be shared; the session is then dropped, so that
-        the next try shares a new one (matrix-nio would treat the failed one as shared).
+        the next try shares a new one (matrix-nio would treat the failed one as shared). Also raised where
+        a device of those whom it `must_reach` could not read it: what it misses is unreadable for ever.
         """
         async with self._sharing[room_id]:
-            again_at, pause = self._missed.get(room_id, (0.0, 0.0))
-            if pause and self._clock() >= again_at:
+            missed = self._missed.get(room_id)
+            if missed is not None and self._clock() >= missed.again_at:
                 self.invalidate_outbound_session(room_id)
             if self.should_query_keys:
                 await self._asked("keys/query", self.keys_query)
+            if must_reach:
+                await self._reach(room_id, must_reach)
             if self.olm.should_share_group_session(room_id):
                 try:
-                    await self._share(room_id, pause)
+                    await self._share(room_id)
                 except BaseException:
                     self.olm.outbound_group_sessions.pop(room_id, None)
                     raise
@@ -320,7 +356,20 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
                 raise _meant("encrypt", error) from error
         return str(sealed[0]), dict(sealed[1])
 
-    async def _share(self, room_id: str, pause: float) -> None:
+    async def _reach(self, room_id: str, users: frozenset[str]) -> None:
+        """Make sure that keys can be sent to every device of `users`, and are with the next share."""
+        missing = self.olm.get_missing_sessions(sorted(users))
+        if missing:
+            await self._asked("keys/claim", lambda: self.keys_claim(missing))
+            missing = self.olm.get_missing_sessions(sorted(users))
+        unknown = [user for user in users if not any(self.device_store.active_user_devices(user))]
+        if missing or unknown:
+            raise Retryable("keys/claim: not every device of the other bot can be reached")
+        missed = self._missed.get(room_id)
+        if missed is not None and missed.users & users:
+            self.invalidate_outbound_session(room_id)
+
+    async def _share(self, room_id: str) -> None:
         try:
             shared = await self._asked(
                 "sendToDevice", lambda: self.share_group_session(room_id, ignore_unverified_devices=True)
@@ -330,19 +379,21 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
             self.sharing_session.pop(room_id, None)
         session = self.olm.outbound_group_sessions[room_id]
         reached = set(shared.users_shared_with) | set(session.users_shared_with) | set(session.users_ignored)
-        without: list[str] = []
+        without: list[tuple[str, str]] = []
         for user in self.rooms[room_id].users:
             for device in self.device_store.active_user_devices(user):
                 if (user, device.id) in reached:
                     continue
                 if self.olm.session_store.get(device.curve25519):
                     raise Retryable("sendToDevice: the room's key did not reach every device")
-                without.append(device.id)
+                without.append((user, device.id))
         if without:
             # No one-time key could be claimed: their server is down, or they have none left. They
             # get a new session with a later message; what is sent until then stays unreadable there.
-            pause = min(_RETRY_DEVICES_CAP, pause * 2 or _RETRY_DEVICES_FIRST)
-            self._missed[room_id] = (self._clock() + pause, pause)
+            missed = self._missed.get(room_id)
+            pause = _RETRY_DEVICES_FIRST if missed is None else min(_RETRY_DEVICES_CAP, missed.pause * 2)
+            users = frozenset(user for user, _ in without)
+            self._missed[room_id] = _Missed(self._clock() + pause, pause, users)
             log.warning("devices_without_keys", place=room_id, devices=len(without), again_in=pause)
         else:
             self._missed.pop(room_id, None)
@@ -408,6 +459,10 @@ _UNREADABLE = (
 )
 
 
+def _server(user_id: str) -> str:
+    return user_id.partition(":")[2]
+
+
 def _meant(what: str, error: Exception) -> Retryable:
     return Retryable(f"{what}: {type(error).__name__}")
 
@@ -422,37 +477,3 @@ def _check(what: str, answer: Any) -> Any:
         raise_for_response(what, status, body, retry_after=header)
         raise Retryable(f"{what}: the answer has not the expected shape")
     return answer
-
-
-def json_object(text: str | bytes) -> dict[str, Any]:
-    """The JSON object in `text`; empty for anything else."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _events(part: object) -> list[dict[str, Any]]:
-    events = part.get("events") if isinstance(part, dict) else None
-    return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
-
-
-def _is_to_device(event: Mapping[str, Any]) -> bool:
-    return (
-        isinstance(event.get("type"), str)
-        and isinstance(event.get("sender"), str)
-        and isinstance(event.get("content"), dict)
-    )
-
-
-def _texts(values: object) -> Iterable[str]:
-    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
-
-
-def _date(header: str | None) -> int | None:
-    """The `Date` of an answer (RFC 9110, section 6.6.1) in ms since the epoch; None where it is none."""
-    try:
-        return None if header is None else int(parsedate_to_datetime(header).timestamp()) * 1000
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -21,6 +21,9 @@ from policies.grant import GRANT_TYPE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LINK_TYPE: Final = "community.hearth.link"
+"""State (key `""`) of a room that links communities: `{"v": 1, "bots": [user id, ...]}`."""
+
 CREATOR: Final = 10**9
 """Power of the creators of a room of version 12 or later, who are above every level (MSC4289)."""
 
@@ -34,6 +37,7 @@ STATE_TYPES: Final = (
     "m.room.tombstone",
     STATE_TYPE,
     GRANT_TYPE,
+    LINK_TYPE,
 )
 """The state that is asked of the server; nothing else of a room's state reaches us."""
 
@@ -98,6 +102,9 @@ class RoomState:
     tombstone: Tombstone | None = None
     documents: dict[tuple[str, str], Document] = field(default_factory=dict)
     """What the room says it allows, by type and state key: its policy, and a grant for each peer."""
+    bots: frozenset[str] | None = None
+    """Whom the room links, us included; None: it is no link room."""
+    link_event: str = ""
 
     def apply(self, raw: Mapping[str, Any]) -> None:
         """Take one event in the room's order: state, or a redaction of a document; else nothing changes."""
@@ -109,6 +116,8 @@ class RoomState:
             self.documents[document.type, document.key] = document
         elif isinstance(key, str):
             self._state(kind, key, raw, content)
+        elif kind == "m.room.redaction" and self.link_event in (raw.get("redacts"), content.get("redacts")):
+            self.bots = None  # whoever may redact can stop a link
 
     def document_after(self, raw: Mapping[str, Any]) -> Document | None:
         """The document that an event sets: one of its own, or `{}` where one is redacted; None: none.
@@ -153,6 +162,8 @@ class RoomState:
                 self.name = clean_name(_text(content.get("name")))
             case "m.room.tombstone", "":
                 self._tombstone(raw, content)
+            case link, "" if link == LINK_TYPE:
+                self.bots, self.link_event = _bots(content), _text(raw.get("event_id"))
             case _:
                 pass
 
@@ -200,6 +211,19 @@ class RoomState:
         """Whether we are in the room."""
         own = self.members.get(self.own_id)
         return own is not None and own.membership == "join"
+
+    @property
+    def is_link(self) -> bool:
+        """Whether this is a link room that we are in: its state names us, and it is encrypted."""
+        return self.bots is not None and self.own_id in self.bots and self.encrypted and self.joined
+
+    @property
+    def peers(self) -> frozenset[str]:
+        """The other bots of a link room that have joined it; empty where it is no link room."""
+        if self.bots is None or not self.is_link:
+            return frozenset()
+        there = {user for user, member in self.members.items() if member.membership == "join"}
+        return frozenset((self.bots & there) - {self.own_id})
 
     @property
     def policy(self) -> Standing | None:
@@ -322,6 +346,14 @@ def _sent_at(raw: Mapping[str, Any]) -> int:
     """When an event was sent, as the server of its sender says (ms); 0 if it does not say."""
     sent_at = raw.get("origin_server_ts")
     return sent_at if isinstance(sent_at, int) and not isinstance(sent_at, bool) else 0
+
+
+def _bots(content: Mapping[str, Any]) -> frozenset[str] | None:
+    """Whom the state of a link room names; None where it is of no version that we know."""
+    bots, version = content.get("bots"), content.get("v")
+    if version != 1 or isinstance(version, bool) or not isinstance(bots, list):
+        return None
+    return frozenset(bot for bot in bots if isinstance(bot, str) and bot.startswith("@"))
 
 
 def _document(content: Mapping[str, Any]) -> str:

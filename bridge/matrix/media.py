@@ -17,9 +17,9 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from bridge.matrix import files
-from bridge.matrix.client import json_object
 from bridge.matrix.errors import family
 from bridge.matrix.render import sendable
+from bridge.matrix.wire import json_object
 from bridge.platform import Broken, PlatformError, Retryable
 
 if TYPE_CHECKING:

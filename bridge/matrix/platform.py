@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from bots.conversation import ClosePoll, OpenPoll, PutState, Redact, Revise, Say, Upload
-from bridge.matrix import files, media, poll, render, search, votes
+from bots.conversation import ClosePoll, OpenPoll, PutState, Redact, Revise, Say, SendEnvelope, Upload
+from bridge.matrix import files, link, media, poll, render, search, votes
 from bridge.matrix.errors import LoggedOut
 from bridge.matrix.identity import Standing, ensure_signed
 from bridge.matrix.invites import Invites
 from bridge.matrix.session import Session
 from bridge.matrix.sync import Sync
-from bridge.matrix.translate import Us
+from bridge.matrix.translate import ENVELOPE, Us
 from bridge.platform import Broken, Fresh, Parts, PlatformError, Refused, Retryable
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class MatrixPlatform:
         self._clock = clock
         self._client: Client | None = None
         self._invites: Invites | None = None
+        self._links: link.Links | None = None
         self._ready = asyncio.Event()
         self._beside: set[asyncio.Task[None]] = set()
         self._typing: dict[str, bool] = {}
@@ -128,12 +129,14 @@ class MatrixPlatform:
                 await self._connect()
                 assert self._client is not None
                 assert self._invites is not None
+                assert self._links is not None
                 sync = Sync(
                     self._client,
                     self._us,
                     cursor,
                     sealed,
                     invites=self._invites,
+                    links=self._links,
                     max_backfill=self._max_backfill,
                     salt=self._rng.randrange(1, 10**6),
                     pause=self._pause,
@@ -177,6 +180,7 @@ class MatrixPlatform:
         self._invites = Invites(
             client, self._may_invite, pause=lambda tried: self._pause(tried, None), clock=self._clock
         )
+        self._links = link.Links(client, pause=lambda tried: self._pause(tried, None), clock=self._clock)
 
     async def _connect(self) -> None:
         tried = 0
@@ -201,9 +205,12 @@ class MatrixPlatform:
     async def _disconnect(self) -> None:
         self._ready.clear()
         invites, self._invites = self._invites, None
+        links, self._links = self._links, None
         client, self._client = self._client, None
         if invites is not None:
             await invites.close()
+        if links is not None:
+            await links.close()
         if client is not None:
             await client.shut()
 
@@ -247,6 +254,8 @@ class MatrixPlatform:
             case PutState() as put:
                 await self._present(client, action.place)
                 answer = await votes.put_state(client, action, put)
+            case SendEnvelope() as send:
+                answer = await self._send_envelope(client, action, send)
             case Say(upload=None) as say:
                 answer = await self._send(client, action, render.say_content(say, action.key))
             case say:
@@ -295,12 +304,31 @@ class MatrixPlatform:
             raise Retryable("not connected to the homeserver")
         return self._client
 
+    async def _send_envelope(
+        self, client: Client, action: StoredAction, send: SendEnvelope
+    ) -> dict[str, Any]:
+        """Send an envelope where the room links us with a bot that is there, once it can read it."""
+        content = link.envelope_content(send, action.key)
+        await self._present(client, action.place)
+        peers = self._links.peers(action.place) if self._links is not None else frozenset()
+        if not peers:
+            raise Refused("not_linked", "the room links no other bot that is in it; link the two again")
+        return await self._send(client, action, content, ENVELOPE, must_reach=peers)
+
     async def _send(
-        self, client: Client, action: StoredAction, content: dict[str, Any], kind: str = "m.room.message"
+        self,
+        client: Client,
+        action: StoredAction,
+        content: dict[str, Any],
+        kind: str = "m.room.message",
+        *,
+        must_reach: frozenset[str] = frozenset(),
     ) -> dict[str, Any]:
         encrypt = await self._is_encrypted(client, action)
         try:
-            return await self._put(client, action.place, content, action.key, encrypt=encrypt, kind=kind)
+            return await self._put(
+                client, action.place, content, action.key, encrypt=encrypt, kind=kind, must_reach=must_reach
+            )
         except Refused as error:
             sent = "m.room.encrypted" if encrypt else kind
             raise await votes.explained(client, action.place, error, sent) from error
@@ -328,9 +356,10 @@ class MatrixPlatform:
         encrypt: bool,
         kind: str = "m.room.message",
         deadline: float = 30.0,
+        must_reach: frozenset[str] = frozenset(),
     ) -> dict[str, Any]:
         if encrypt:
-            kind, content = await client.sealed_for(place, kind, content)
+            kind, content = await client.sealed_for(place, kind, content, must_reach=must_reach)
         path = ("v3", "rooms", place, "send", kind, key)
         return await client.call("PUT", path, content, deadline=deadline)
 

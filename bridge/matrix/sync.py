@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from bridge.matrix.client import Client
     from bridge.matrix.invites import Invites
+    from bridge.matrix.link import Links
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +106,7 @@ class Sync:
         sealed: Sequence[Event],
         *,
         invites: Invites,
+        links: Links,
         max_backfill: int,
         salt: int,
         pause: Callable[[int, float | None], Awaitable[None]],
@@ -117,6 +119,8 @@ class Sync:
         self._salt = salt
         self._pause = pause
         self.rooms: dict[str, RoomState] = {}
+        self._links = links
+        links.follow(self.rooms)
         self._told: dict[str, PlaceFacts] = {}
         self._newest: dict[str, str] = {}
         self._sealed: dict[str, Event] = {}
@@ -143,6 +147,7 @@ class Sync:
             self._cursor = batch.cursor
             if not first:
                 await self._keep_keys()
+            self._links.greet()
             first = False
 
     async def _poll_all(self) -> dict[str, Any]:
@@ -200,6 +205,7 @@ class Sync:
                 continue
             if tried:
                 log.info("homeserver_answers_again", during=what, attempts=tried)
+                self._links.reconnected()
             return value
 
     # -- reading one answer ------------------------------------------------------------------------
@@ -249,6 +255,7 @@ class Sync:
         if timeline:
             self._newest[room_id] = str(timeline[-1].get("event_id"))
         self._client.follow(room_id, room.readers, encrypted=room.encrypted)
+        self._client.heard(str(event.get("sender")) for event in timeline)
         if fresh or first or any(map(_may_change_state, (*state, *older, *timeline))):
             self._tell(found, room)
         moved = room.tombstone

@@ -8,6 +8,8 @@ What it gives can be stored: no lone surrogates, which no server lets pass but a
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import re
 from dataclasses import dataclass
@@ -28,6 +30,9 @@ MARKER: Final = "community.hearth"
 
 POLL_RESPONSES: Final = ("org.matrix.msc3381.poll.response", "m.poll.response")
 """Types of an answer to a poll (MSC3381): the one that clients send today, and the stable one."""
+
+ENVELOPE: Final = "community.hearth.link.envelope"
+"""Type of an event that carries a signed envelope, in unpadded base64; only ever sent encrypted."""
 
 WORDS: Final = frozenset({"m.text", "m.emote", "m.notice"})
 
@@ -130,6 +135,8 @@ def _words(
         if clear is None:
             return _sealed(seen, content)
         kind, content = str(clear.get("type")), _dict(clear.get("content"))
+        if kind == ENVELOPE:
+            return _envelope(seen, content)
     match kind:
         case "m.room.message" if content:
             return _message(seen, content)
@@ -230,6 +237,25 @@ def _ballot(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
     if relation.get("rel_type") != "m.reference" or target is None or seen.own or bot:
         return None
     return seen.event(EventKind.BALLOT, relates_to=target)
+
+
+def _envelope(seen: _Seen, content: Mapping[str, Any]) -> Event | None:
+    """What may be a signed envelope, from whomever; None where it is no text at all."""
+    mark = _dict(content.get(MARKER))
+    try:
+        raw = _text(content.get("envelope")).encode("ascii")
+        envelope = base64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True).decode()
+    except (UnicodeError, binascii.Error):
+        return None
+    if not envelope:
+        return None
+    return seen.event(
+        EventKind.ENVELOPE,
+        is_bot=not seen.own,
+        context_only=seen.own,
+        text=envelope,
+        key=_own_key(seen, mark),
+    )
 
 
 def _own_key(seen: _Seen, mark: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,7 @@ from bots.conversation import (
     Redact,
     Revise,
     Say,
+    SendEnvelope,
     Upload,
 )
 from bots.governance import spoken
@@ -290,6 +291,9 @@ class FakeServer:
             case Revise() as revise:
                 event = self._event(action.place, EventKind.EDIT, Person(OWN), revise.text, sync=False)
                 more = {"relates_to": action.target}
+            case SendEnvelope() as sent:
+                event = self._event(action.place, EventKind.ENVELOPE, Person(OWN), sent.envelope, sync=False)
+                more = {}
             case OpenPoll() | ClosePoll():
                 return self._poll(action, device)
             case PutState() as put:

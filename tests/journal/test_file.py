@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bots.conversation import Keyed, Person, Place, PlaceKind, Role, Say
+from bots.conversation import Keyed, Person, Place, PlaceKind, Role, Say, SendEnvelope
 from bridge.journal import Admission, Journal, Outcome, Settlement
 from bridge.journal.migrations import _INITIAL, _MOVED, _POLICY, _VOICE, _VOTES, migrations
 from bridge.platform import Batch, Event, EventKind, Misconfigured, PlaceFacts
@@ -86,6 +86,70 @@ async def test_retention_takes_the_words_from_the_disk_and_leaves_the_verdict(
     assert not on_disk(path)
     (turn,) = await journal.turns()
     assert (turn.outcome, turn.code, turn.rule) == ("answered", "allowed", "policy.askers")
+
+
+async def sent_envelope(journal: Journal) -> None:
+    """An envelope with the secret went out for a question that has none."""
+    await journal.admit(Batch(OWN, "1", (question(1, "Ask them"),), (FACTS,)), judge, 1)
+    (claimed,) = await journal.claim(OWN, 1, 1, 5)
+    envelope = Keyed(SendEnvelope(json.dumps({"text": SECRET}), f"asks {SECRET}"), Role.ENVELOPE)
+    assert await journal.settle(claimed, Settlement(Outcome.ANSWERED, ANSWERED, (envelope,)), "D", 1)
+    (action,) = await journal.due(OWN, 1, 9, frozenset())
+    assert action.action == envelope.action
+    await journal.acknowledge(action.key, "$envelope", 1)
+
+
+@pytest.mark.parametrize("how", ["retention", "question", "envelope"])
+async def test_an_envelope_goes_from_the_disk(path: Path, journal: Journal, how: str) -> None:
+    """With its time, with the question that it was sent for, and when somebody takes it out of the room."""
+    await sent_envelope(journal)
+    assert on_disk(path)
+    own = Event("$envelope", "!r", EventKind.ENVELOPE, Person(OWN), 1, text=SECRET, own=True)
+    await journal.admit(Batch(OWN, "2", (own,)), judge, 1)
+    if how == "retention":
+        await journal.expire(before=DAY)
+    else:
+        by, target = (ADA, "$1") if how == "question" else (Person("@mod:home", power=50), "$envelope")
+        gone = Event("$9", "!r", EventKind.REDACTION, by, 2, relates_to=target)
+        await journal.admit(Batch(OWN, "3", (gone,)), judge, 2)
+        if how == "question":
+            (redact,) = await journal.due(OWN, 3, 9, frozenset())
+            assert (redact.action.kind, redact.target) == ("redact", "$envelope")
+            echo = Event("$10", "!r", EventKind.REDACTION, Person(OWN), 3, relates_to="$envelope")
+            await journal.admit(Batch(OWN, "4", (echo,)), judge, 3)
+        await journal.checkpoint()
+    assert not on_disk(path)
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_an_envelope_that_arrives_makes_no_turn(path: Path, journal: Journal, *, before: bool) -> None:
+    """It is kept as it came, late ones too; once its sender has taken it back, nothing of it is left."""
+    peer = Person("@hearth:city", is_bot=True)
+    sealed = Event("$1", "!r", EventKind.SEALED, peer, 1, sealed="cipher")
+    gone = Event("$2", "!r", EventKind.REDACTION, peer, 2, relates_to="$1")
+    await journal.admit(Batch(OWN, "1", (sealed,), (FACTS,)), judge, 1)
+    if before:
+        await journal.admit(Batch(OWN, "2", (gone,)), judge, 2)
+    opened = Event("$1", "!r", EventKind.ENVELOPE, peer, 1, text=SECRET)
+    await journal.admit(Batch(OWN, "3", opened=(opened,)), judge, 3)
+    assert await journal.turns() == []
+    await journal.checkpoint()
+    assert on_disk(path) is not before
+    if not before:
+        await journal.admit(Batch(OWN, "4", (gone,)), judge, 4)
+        await journal.checkpoint()
+        assert not on_disk(path)
+
+
+async def test_an_envelope_taken_back_before_it_came_is_not_kept(path: Path, journal: Journal) -> None:
+    """Over federation the order is not certain."""
+    peer = Person("@hearth:city", is_bot=True)
+    gone = Event("$2", "!r", EventKind.REDACTION, peer, 2, relates_to="$1")
+    late = Event("$1", "!r", EventKind.ENVELOPE, peer, 1, text=SECRET)
+    await journal.admit(Batch(OWN, "1", (gone,), (FACTS,)), judge, 1)
+    await journal.admit(Batch(OWN, "2", (late,)), judge, 2)
+    await journal.checkpoint()
+    assert not on_disk(path)
 
 
 async def test_retention_leaves_what_is_still_owed(path: Path, journal: Journal) -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bots.conversation import PlaceKind
-from bridge.matrix.facts import CREATOR, PEERS, RoomState, clean_name
+from bridge.matrix.facts import CREATOR, LINK_TYPE, PEERS, RoomState, clean_name
 from bridge.matrix.invites import inviter_of
-from bridge.matrix.translate import Us, document_change, mentions, strip_reply_fallback, translate
+from bridge.matrix.translate import ENVELOPE, Us, document_change, mentions, strip_reply_fallback, translate
 from bridge.platform import Event, EventKind
 from policies.document import STATE_TYPE, Standing
 from policies.grant import GRANT_TYPE
@@ -23,13 +23,14 @@ US = Us(ME, frozenset({"@other-bot:home.org"}))
 TYPES = [
     *("m.room.message", "m.room.encrypted", "m.room.redaction", "m.room.member", "m.room.power_levels"),
     *("m.room.create", "m.room.tombstone", "m.room.encryption", "m.room.name", "m.reaction"),
-    *(STATE_TYPE, GRANT_TYPE, "org.matrix.msc3381.poll.response"),
+    *(STATE_TYPE, GRANT_TYPE, "org.matrix.msc3381.poll.response", LINK_TYPE, ENVELOPE),
 ]
 KEYS = [
     *("type", "sender", "event_id", "content", "unsigned", "state_key", "origin_server_ts", "redacts"),
     *("body", "msgtype", "m.mentions", "user_ids", "m.relates_to", "rel_type", "m.new_content", "membership"),
     *("event_id", "m.in_reply_to", "is_falling_back", "community.hearth", "formatted_body", "displayname"),
     *("url", "file", "info", "filename", "key", "iv", "hashes", "mimetype", "size", "duration"),
+    *("envelope", "v", "bots"),
     *("users", "users_default", "events", "room_version", "additional_creators", "predecessor", "age"),
 ]
 LEAF = (
