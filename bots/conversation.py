@@ -122,6 +122,8 @@ class TurnKind(StrEnum):
     """What a waiting turn waited for has arrived."""
     DEADLINE = "deadline"
     """What a waiting turn waited for has not arrived in time."""
+    ASKED = "asked"
+    """A bot of another community asks; `waited` is what it asks, `message.text` the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Role(StrEnum):
     """A policy document or a grant that the room has decided."""
     ENVELOPE = "envelope"
     """What is said to the bot of another community."""
+    LINK = "link"
+    """The room that is shared with that bot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +271,22 @@ class SendEnvelope:
     body: str
 
 
-Action = Say | Revise | Redact | Upload | OpenPoll | ClosePoll | PutState | SendEnvelope
+@dataclass(frozen=True, slots=True)
+class OpenLink:
+    """Share a link room with the bot `peer` (`bot:server`): the one that it invites us to, else a new one.
+
+    `watchers` are people (addresses) who are invited to watch.
+    """
+
+    kind: ClassVar[str] = "open_link"
+    peer: str
+    watchers: tuple[str, ...] = ()
+
+
+Action = Say | Revise | Redact | Upload | OpenPoll | ClosePoll | PutState | SendEnvelope | OpenLink
 ACTIONS: dict[str, type[Action]] = {
-    cls.kind: cls for cls in (Say, Revise, Redact, Upload, OpenPoll, ClosePoll, PutState, SendEnvelope)
+    cls.kind: cls
+    for cls in (Say, Revise, Redact, Upload, OpenPoll, ClosePoll, PutState, SendEnvelope, OpenLink)
 }
 
 

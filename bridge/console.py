@@ -21,6 +21,7 @@ from rich.spinner import Spinner
 
 from bots.conversation import (
     ClosePoll,
+    OpenLink,
     OpenPoll,
     Person,
     Place,
@@ -150,8 +151,8 @@ class ConsolePlatform:
             return self._shown[action.key]
         if isinstance(action.action, OpenPoll | ClosePoll | PutState):
             raise Broken(f"{action.action.kind}: there are no votes on a terminal")
-        if isinstance(action.action, SendEnvelope):
-            raise Broken("send_envelope: there are no other communities on a terminal")
+        if isinstance(action.action, SendEnvelope | OpenLink):
+            raise Broken(f"{action.action.kind}: there are no other communities on a terminal")
         self._shown[action.key] = action.key
         match action.action:
             case Upload():

@@ -149,6 +149,8 @@ class PlaceFacts:
     """The power that changing power levels takes here."""
     moved_to: str = ""
     """The place that replaces this one, where somebody who may has moved it."""
+    links: tuple[str, ...] | None = None
+    """The bots of other communities (`bot:server`) that are in this link room; None: it is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bots.conversation import ClosePoll, OpenPoll, PutState, SendEnvelope
+from bots.conversation import ClosePoll, OpenLink, OpenPoll, PutState, SendEnvelope
 from bridge.console import ConsolePlatform
 from bridge.mastodon.platform import MastodonPlatform
 from bridge.platform import Broken, Found, StoredAction
@@ -40,6 +40,7 @@ async def platform(request: pytest.FixtureRequest) -> AsyncIterator[Platform]:
         (ClosePoll("k", "Passed."), "no votes"),
         (PutState("community.hearth.policy", "", "{}"), "no votes"),
         (SendEnvelope("{}", "asks"), "no link rooms|no other communities"),
+        (OpenLink("bot:city.example"), "no link rooms|no other communities"),
     ],
 )
 async def test_it_is_broken_from_the_start(platform: Platform, action: Action, why: str) -> None:

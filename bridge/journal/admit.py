@@ -87,8 +87,8 @@ class Admit:
         self.db.execute(
             "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members, "
             "policy, held, base, grants, policy_power, "
-            "ruled_by_members, levels_power, moved_to) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ruled_by_members, levels_power, moved_to, links) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (account, id) DO UPDATE SET "
             "kind = excluded.kind, name = excluded.name, joined = excluded.joined, "
             # Encryption is never unset: a server that loses the state must not get plaintext.
@@ -97,7 +97,7 @@ class Admit:
             "policy = excluded.policy, held = excluded.held, base = excluded.base, "
             "grants = excluded.grants, policy_power = excluded.policy_power, "
             "ruled_by_members = excluded.ruled_by_members, levels_power = excluded.levels_power, "
-            "moved_to = excluded.moved_to",
+            "moved_to = excluded.moved_to, links = excluded.links",
             [
                 self.account,
                 facts.place.id,
@@ -113,6 +113,7 @@ class Admit:
                 facts.ruled_by_members,
                 facts.levels_power,
                 facts.moved_to,
+                None if facts.links is None else json.dumps(facts.links),
             ],
         )
         # A vote goes on in neither: it ends once we are where the people went.

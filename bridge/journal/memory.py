@@ -49,6 +49,7 @@ def place(db: sqlite3.Connection, account: str, place_id: str) -> PlaceFacts | N
         ruled_by_members=bool(row["ruled_by_members"]),
         levels_power=row["levels_power"],
         moved_to=row["moved_to"],
+        links=None if row["links"] is None else tuple(json.loads(row["links"])),
     )
 
 

@@ -60,6 +60,13 @@ def m005_moved(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m006_links(db: Database) -> None:
+    """Link rooms, peers, what was asked over links, and the chained record of it."""
+    for statement in _LINKS:
+        db.execute(statement)
+
+
 _INITIAL = """
 CREATE TABLE cursors (
     account TEXT PRIMARY KEY,
@@ -294,4 +301,78 @@ _MOVED = (
     "ALTER TABLE places ADD COLUMN levels_power INTEGER NOT NULL DEFAULT 100",
     "ALTER TABLE places ADD COLUMN ruled_by_members INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE places ADD COLUMN moved_to TEXT NOT NULL DEFAULT ''",
+)
+
+_LINKS = (
+    # JSON list of the peers that are there; NULL: no link room.
+    "ALTER TABLE places ADD COLUMN links TEXT",
+    """CREATE TABLE peers (
+        account TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        wanted_in TEXT NOT NULL DEFAULT '',
+        name TEXT NOT NULL DEFAULT '',
+        about TEXT NOT NULL DEFAULT '',
+        shown_key TEXT NOT NULL DEFAULT '',
+        capabilities TEXT NOT NULL DEFAULT '[]',
+        languages TEXT NOT NULL DEFAULT '[]',
+        card_at INTEGER NOT NULL DEFAULT 0,
+        theirs TEXT NOT NULL DEFAULT '',
+        newest INTEGER NOT NULL DEFAULT 0,
+        told_card TEXT NOT NULL DEFAULT '',
+        told_grant TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (account, peer)
+    ) STRICT""",
+    # `signed`, `reply`: JSON list of signed headers (never words), the last that of the envelope itself.
+    """CREATE TABLE asks (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        id TEXT NOT NULL,
+        ours INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        room_ref TEXT NOT NULL,
+        place TEXT NOT NULL,
+        person TEXT NOT NULL,
+        turn INTEGER REFERENCES turns (id),
+        class TEXT NOT NULL,
+        share TEXT NOT NULL,
+        hops INTEGER NOT NULL,
+        iat INTEGER NOT NULL,
+        exp INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        signed TEXT NOT NULL,
+        reply TEXT,
+        closed_at INTEGER,
+        UNIQUE (account, peer, ours, id)
+    ) STRICT""",
+    "CREATE INDEX asks_open ON asks (account, digest) WHERE state = 'open'",
+    "CREATE INDEX asks_of_peer ON asks (account, peer, ours, iat)",
+    "CREATE INDEX asks_of_turn ON asks (turn)",
+    """CREATE TABLE seen (
+        account TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        id TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (account, peer, id)
+    ) STRICT""",
+    """CREATE TABLE crossings (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        account TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        place TEXT NOT NULL,
+        way TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        envelope TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        allowed INTEGER NOT NULL,
+        code TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        prev TEXT NOT NULL,
+        hash TEXT NOT NULL
+    ) STRICT""",
+    "CREATE TRIGGER crossings_stay BEFORE UPDATE ON crossings BEGIN SELECT RAISE(ABORT, 'append only'); END",
+    "CREATE TRIGGER crossings_last BEFORE DELETE ON crossings BEGIN SELECT RAISE(ABORT, 'append only'); END",
 )

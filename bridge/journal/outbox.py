@@ -93,8 +93,9 @@ def _insert(
 def decode(kind: str, payload: str) -> Action:
     """The action that `put` froze."""
     fields = json.loads(payload)
-    if "mentions" in fields:
-        fields["mentions"] = tuple(fields["mentions"])
+    for name in ("mentions", "watchers"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
     return ACTIONS[kind](**fields)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from bots.conversation import ClosePoll, OpenPoll, Person, PutState, Say, SendEnvelope
+from bots.conversation import ClosePoll, OpenLink, OpenPoll, Person, PutState, Say, SendEnvelope
 from bridge.mastodon import manners, media, thread
 from bridge.mastodon.client import Client
 from bridge.mastodon.doorbell import Bell
@@ -151,8 +151,8 @@ class MastodonPlatform:
         """Do `action` under its key; see `Platform.perform`."""
         if isinstance(action.action, _VOTES):
             raise Broken(f"{action.action.kind}: there are no votes on Mastodon")
-        if isinstance(action.action, SendEnvelope):
-            raise Broken("send_envelope: there are no link rooms on Mastodon")
+        if isinstance(action.action, SendEnvelope | OpenLink):
+            raise Broken(f"{action.action.kind}: there are no link rooms on Mastodon")
         await self._opened()
         remote_id = await self._poster.perform(action)
         if isinstance(action.action, Say) and action.action.reply_to is not None:
@@ -164,7 +164,7 @@ class MastodonPlatform:
 
     async def find(self, action: StoredAction) -> str | Found:
         """Look for `action`; see `Platform.find`."""
-        if isinstance(action.action, (*_VOTES, SendEnvelope)):
+        if isinstance(action.action, (*_VOTES, SendEnvelope, OpenLink)):
             return Found.ABSENT
         await self._opened()
         return await self._poster.find(action)

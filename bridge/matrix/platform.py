@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from bots.conversation import ClosePoll, OpenPoll, PutState, Redact, Revise, Say, SendEnvelope, Upload
+from bots.conversation import (
+    ClosePoll,
+    OpenLink,
+    OpenPoll,
+    PutState,
+    Redact,
+    Revise,
+    Say,
+    SendEnvelope,
+    Upload,
+)
 from bridge.matrix import files, link, media, poll, render, search, votes
 from bridge.matrix.errors import LoggedOut
 from bridge.matrix.identity import Standing, ensure_signed
@@ -229,7 +239,7 @@ class MatrixPlatform:
 
     # -- what we do --------------------------------------------------------------------------------
 
-    async def perform(self, action: StoredAction) -> str | None:
+    async def perform(self, action: StoredAction) -> str | None:  # noqa: C901 - a table of kinds
         """Send `action` under its key; the event id, or where the file lies. One of the four families."""
         client = await self._synced()
         match action.action:
@@ -256,6 +266,8 @@ class MatrixPlatform:
                 answer = await votes.put_state(client, action, put)
             case SendEnvelope() as send:
                 answer = await self._send_envelope(client, action, send)
+            case OpenLink() as link_to:
+                raise Broken(f"open_link: {link_to.peer}")
             case Say(upload=None) as say:
                 answer = await self._send(client, action, render.say_content(say, action.key))
             case say:
