@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bots.conversation import Message, OpenPoll, Person, PutState, Turn, Upload
     from models.transcript import Transcript
+    from policies.classes import Class
     from policies.decide import Request
     from policies.document import Standing
     from policies.proposal import Proposal
@@ -121,13 +122,92 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """The bot of another community, as this place knows it.
+
+    `name`, `key` (Ed25519, unpadded base64), `capabilities` and `languages` are what it shows on its card:
+    proven by nothing. `asked` counts our last questions to it, at most thirty, `answered` those that it
+    answered, in `wait_ms` (the median); None where it never did.
+    """
+
+    address: str
+    """`bot:server`."""
+    name: str = ""
+    key: str = ""
+    capabilities: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    linked: bool = False
+    """Whether we share a link room with it, in which it is."""
+    asked: int = 0
+    answered: int = 0
+    wait_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskPeer:
+    """Ask `peer` (`bot:server`) what stands in `text`, just so; an answer is taken until `until` (ms).
+
+    `share` is `answers` (what its model says) or `information` (passages of its notes).
+    """
+
+    peer: str
+    text: str
+    cls: Class
+    share: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPeer:
+    """What the bot that asks is answered: words, or passages of notes. `model` wrote the words."""
+
+    text: str = ""
+    passages: tuple[Passage, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusePeer:
+    """Why the bot that asks is not answered. `failed`: we would have."""
+
+    code: str
+    rule: str
+    retry_after_ms: int | None = None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FromPeer:
+    """How a question to a peer ended: it `answered`, it `refused`, or we `dropped` its answer.
+
+    `text` and `passages` (words, source) are the other side's: data. `through` are those who passed it on;
+    `age_ms` is how old it was when it reached us, `waited_ms` how long the question was under way. `code`
+    and `rule` say why it refused, or why what it answered was dropped.
+    """
+
+    end: str
+    peer: str
+    name: str = ""
+    text: str = ""
+    passages: tuple[tuple[str, str], ...] = ()
+    model: str = ""
+    through: tuple[str, ...] = ()
+    age_ms: int = 0
+    waited_ms: int = 0
+    code: str = ""
+    rule: str = ""
+    retry_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """How a turn ends: the words (Markdown; empty for silence) and what else becomes true with them.
 
     `notice` is for words that are not an answer. `features` (sizes, counts, seconds; never text)
     are kept with the verdict. `forget` is applied in the transaction that settles the turn, and so
     is `heard`, the transcript of `turn.about`. `files` are shown after the words, `state` is set and
-    the `vote` opened.
+    the `vote` opened. `peer` is what another community's bot is asked, or answered; `link` is the bot
+    (`bot:server`) to share a link room with.
     """
 
     text: str
@@ -139,6 +219,8 @@ class Reply:
     files: tuple[Upload, ...] = ()
     state: tuple[PutState, ...] = ()
     vote: Opening | None = None
+    peer: AskPeer | AnswerPeer | RefusePeer | None = None
+    link: str = ""
 
 
 class Unfetchable(Exception):
@@ -274,6 +356,10 @@ class Tools(Protocol):
     @property
     def levels_power(self) -> int:
         """The power that changing power levels takes."""
+        ...
+
+    async def peers(self) -> tuple[Peer, ...]:
+        """The peers that this place has a grant for, or that we are linked with; sorted by address."""
         ...
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:

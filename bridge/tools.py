@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
-    from bots.base import Chunk, Decided, Heard, Passage, Vote
+    from bots.base import Chunk, Decided, Heard, Passage, Peer, Vote
     from bots.conversation import Message, Person
     from bridge.journal import Claimed, Journal
     from bridge.notes import Notes
@@ -265,6 +265,11 @@ class TurnTools:
     def levels_power(self) -> int:
         """The power that changing power levels takes."""
         return self._claimed.facts.levels_power
+
+    async def peers(self) -> tuple[Peer, ...]:
+        """The peers that this place has a grant for, or that we are linked with."""
+        place = self._claimed.turn.place
+        return await self._house.journal.peers(place.account, place.id)
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
         """The votes of this place, newest first."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.journal import admit as t1
-from bridge.journal import documents, inspect, memory, outbox, turns, votes
+from bridge.journal import documents, inspect, links, memory, outbox, turns, votes
 from bridge.journal.rows import (
     LONG,
     ActionRow,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from bots.base import Decided, Vote
+    from bots.base import Decided, Peer, Vote
     from bots.conversation import Keyed, Place, Say
     from bridge.journal.votes import Braking, Closing
     from bridge.platform import Batch, PlaceFacts, StoredAction
@@ -167,6 +167,10 @@ class Journal:
         return await self._store.read(lambda db: turns.counters(db, account, place, asker, now))
 
     # -- votes and documents -----------------------------------------------------------------------
+
+    async def peers(self, account: str, place: str) -> tuple[Peer, ...]:
+        """The peers that a place has a grant for, or that we are linked with; sorted by address."""
+        return await self._store.read(lambda db: links.peers(db, account, place))
 
     async def votes(self, account: str, place: str, limit: int) -> tuple[Vote, ...]:
         """The votes of a place, newest first."""

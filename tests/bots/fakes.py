@@ -14,7 +14,7 @@ from policies.room import LOOSEST, RoomPolicy, Voice
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from bots.base import Bot, Passage, Vote
+    from bots.base import Bot, Passage, Peer, Vote
     from models.transcript import Transcript
     from policies.document import Standing
     from policies.verdict import Verdict
@@ -89,6 +89,10 @@ class FakeTools:
     policy_power = 50
     levels_power = 100
     ruled_by_members = False
+    known_peers: tuple[Peer, ...] = ()
+
+    async def peers(self) -> tuple[Peer, ...]:
+        return self.known_peers
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
         return ()
