@@ -52,6 +52,11 @@ _SHOWN: Final = 40
 _OPTION: Final = re.compile(r"([^\W\d_]\w*)=(\S*)(?:\s+|$)")
 _LAST_OPTION: Final = re.compile(r"\s(class|share)=(\S+)\s*$", re.IGNORECASE)
 _NOTES: Final = re.compile(r"(?:notes|notities)\s*:\s*", re.IGNORECASE)
+_PILL: Final = re.compile(
+    r"\[[^\]\n]{0,200}\]\(https://matrix\.to/#/(?:@|%40)([^)\s%:]{1,200})(?::|%3A)([^)\s%]{1,200})\)",
+    re.IGNORECASE,
+)
+"""A mention as clients write it in Markdown."""
 _ADDRESS: Final = re.compile(
     rf"@{PEER}|(?=[^:]*[a-z])[a-z0-9._=/+-]{{1,200}}:[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::\d+)?"
 )
@@ -75,7 +80,7 @@ def asking(argument: str, names: Sequence[str]) -> Asking | Mistake:
     `no_question`, `unknown_ask_option`, `unknown_class`, `unknown_share`, with a guess where there is one.
     """
     said: dict[str, str] = {}
-    rest = _options(argument.strip(), said)
+    rest = _options(_PILL.sub(r"@\1:\2", argument).strip(), said)
     name = ""
     if not isinstance(rest, Mistake):
         name, rest = _peer(rest, names)
@@ -170,7 +175,7 @@ def spoken_ask(text: str, names: Sequence[str]) -> str | None:
     "ask the city bot when the pool opens", "vraag de bot van de stad of het zwembad open is". None: an
     ordinary question, as is one that names somebody who is no peer.
     """
-    said = visible(text[:LOOKED_AT]).strip()
+    said = _PILL.sub(r"@\1:\2", visible(text[:LOOKED_AT])).strip()
     lead = _LEAD.match(said)
     if lead is None or not names:
         return None

@@ -35,6 +35,10 @@ class CommandName(StrEnum):
     RECOUNT = "recount"
     BRAKE = "brake"
     PEERS = "peers"
+    ASK = "ask"
+    LINK = "link"
+    PROOF = "proof"
+    AUDIT = "audit"
     NOTES = "notes"
     FORGET = "forget"
     FORGET_ROOM = "forget room"
@@ -47,7 +51,7 @@ class Command:
     """A command; an unknown one keeps the `word` as typed and the `guess` what was meant, if any.
 
     `argument` is the form that `!transcript` asks for: one of `FORMS`, or what was typed instead; of the
-    commands about what the room allows it is all that follows, on one line.
+    commands about what the room allows, and about other communities, it is all that follows, on one line.
     """
 
     name: CommandName
@@ -74,8 +78,13 @@ _WITH_WORDS = frozenset(
         CommandName.BRAKE,
         CommandName.RECOUNT,
         CommandName.NOTES,
+        CommandName.ASK,
+        CommandName.LINK,
+        CommandName.AUDIT,
     }
 )
+_ALIASES = {"vraag": CommandName.ASK, "bewijs": CommandName.PROOF}
+"""Dutch words for what people who speak to another community's bot say first."""
 KNOWN = tuple(name for name in CommandName if name is not CommandName.UNKNOWN)
 _ARGUMENTS = {
     "": CommandName.FORGET,
@@ -115,17 +124,18 @@ def parse(  # noqa: PLR0911 - a table of words
     word = found[1].casefold()
     rest = " ".join(found[2].split()).casefold().rstrip(".!")
     if word == CommandName.FORGET:
-        name = _ARGUMENTS.get(rest)
-        if name is None:
+        what = _ARGUMENTS.get(rest)
+        if what is None:
             return Command(CommandName.UNKNOWN, _shown(f"forget {rest}"), "forget")
-        return Command(name, word)
+        return Command(what, word)
     if word == CommandName.TRANSCRIPT:
         form = rest.partition(" ")[0].removeprefix(".")
         return Command(CommandName.TRANSCRIPT, word, argument=_shown(form) or FORMS[0])
-    if word in _WITH_WORDS:
-        return Command(CommandName(word), word, argument=" ".join(found[2].split()))
-    if word in KNOWN:
-        return Command(CommandName(word), word)
+    name = _ALIASES.get(word, word)
+    if name in _WITH_WORDS:
+        return Command(CommandName(name), word, argument=" ".join(found[2].split()))
+    if name in KNOWN:
+        return Command(CommandName(name), word)
     near = difflib.get_close_matches(word[:WORD_SHOWN], KNOWN, n=1, cutoff=0.6)
     return Command(CommandName.UNKNOWN, _shown(word), str(near[0]) if near else None)
 

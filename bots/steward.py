@@ -7,9 +7,10 @@ settles the turn, in the same transaction.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bots import governance, librarian, wording, wording_policy
+from bots import governance, librarian, wording, wording_links, wording_policy
 from bots.base import Forget, Reply
 from bots.commands import CommandName, parse
 from bots.conversation import PlaceKind, TurnKind
@@ -29,6 +30,11 @@ _SAID: Final[Mapping[CommandName, Callable[[], str]]] = {
         (CommandName.TRANSCRIBE, CommandName.TRANSCRIPT, CommandName.SUMMARY, CommandName.ALT),
         wording.nothing_to_hear,
     ),
+    # Where there is an envoy, these are its own.
+    CommandName.ASK: wording_links.ask_usage,
+    CommandName.PROOF: wording_links.nothing_to_prove,
+    CommandName.LINK: partial(wording_links.cannot_link, "off"),
+    CommandName.AUDIT: partial(wording_links.cannot_link, "off"),
 }
 """What is said whenever it is asked."""
 

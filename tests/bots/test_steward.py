@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots import wording
+from bots import wording, wording_links
 from bots.base import Decided, Forget
 from bots.conversation import Person, PlaceKind, TurnKind
 from bots.steward import Steward
@@ -33,6 +33,10 @@ REFUSED = Decided(
         ("!transcribe", wording.nothing_to_hear()),
         ("!transcript srt", wording.nothing_to_hear()),
         ("!summary", wording.nothing_to_hear()),
+        ("!vraag stad Hoe laat?", wording_links.ask_usage()),
+        ("!bewijs", wording_links.nothing_to_prove()),
+        ("!link @bot:city.example", wording_links.cannot_link("off")),
+        ("!audit", wording_links.cannot_link("off")),
         ("!hlep", "I do not know `!hlep`. Did you mean `!help`? `!help` shows what I understand."),
     ],
 )
