@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LINK_TYPE: Final = "community.hearth.link"
-"""State (key `""`) of a room that links communities: `{"v": 1, "bots": [user id, ...]}`."""
+"""Type of a room that links communities (`m.room.create`), and of the state (key `""`) that names its bots:
+`{"v": 1, "bots": [user id, ...]}`."""
 
 CREATOR: Final = 10**9
 """Power of the creators of a room of version 12 or later, who are above every level (MSC4289)."""
@@ -105,6 +106,8 @@ class RoomState:
     bots: frozenset[str] | None = None
     """Whom the room links, us included; None: it is no link room."""
     link_event: str = ""
+    made_by: str = ""
+    """Who created a room of the type of link rooms; `""`: it is none."""
 
     def apply(self, raw: Mapping[str, Any]) -> None:
         """Take one event in the room's order: state, or a redaction of a document; else nothing changes."""
@@ -197,6 +200,7 @@ class RoomState:
         self.creators_are_infinite = version not in _OLD_VERSIONS and (
             version.isdecimal() or version.startswith("org.matrix.hydra")
         )
+        self.made_by = sender if content.get("type") == LINK_TYPE else ""
         more = content.get("additional_creators")
         more = more if self.creators_are_infinite and isinstance(more, list) else []
         old = _text(content.get("creator")) if not self.creators_are_infinite else ""
@@ -214,8 +218,12 @@ class RoomState:
 
     @property
     def is_link(self) -> bool:
-        """Whether this is a link room that we are in: its state names us, and it is encrypted."""
-        return self.bots is not None and self.own_id in self.bots and self.encrypted and self.joined
+        """Whether this is a link room that we are in: its state names us, and it is encrypted.
+
+        One of its bots has made it, so that nobody can pass off a room of his own, in which he would read.
+        """
+        named = self.bots is not None and self.own_id in self.bots and self.made_by in self.bots
+        return named and self.encrypted and self.joined
 
     @property
     def peers(self) -> frozenset[str]:
@@ -223,6 +231,14 @@ class RoomState:
         if self.bots is None or not self.is_link:
             return frozenset()
         there = {user for user, member in self.members.items() if member.membership == "join"}
+        return frozenset((self.bots & there) - {self.own_id})
+
+    @property
+    def peers_there(self) -> frozenset[str]:
+        """`peers`, and those of them who are invited."""
+        if self.bots is None or not self.is_link:
+            return frozenset()
+        there = {user for user, member in self.members.items() if member.membership in ("join", "invite")}
         return frozenset((self.bots & there) - {self.own_id})
 
     @property
@@ -283,6 +299,10 @@ class RoomState:
             user for user, member in self.members.items() if invited_too or member.membership == "join"
         )
 
+    def is_linked_bot(self, user_id: str) -> bool:
+        """Whether a link room names somebody as the bot of a community."""
+        return bool(self.made_by) and user_id != self.own_id and user_id in (self.bots or ())
+
     def person(self, user_id: str, known_bots: frozenset[str], *, is_bot: bool = False) -> Person:
         """Somebody as seen in this room."""
         member = self.members.get(user_id)
@@ -290,7 +310,7 @@ class RoomState:
             id=user_id,
             name=member.name if member is not None else "",
             power=self.power_of(user_id),
-            is_bot=is_bot or user_id in known_bots,
+            is_bot=is_bot or user_id in known_bots or self.is_linked_bot(user_id),
             since=member.since if member is not None else 0,
         )
 
@@ -305,7 +325,7 @@ class RoomState:
                 id=user,
                 name=f"{member.name} ({user})" if shared[member.name] > 1 else member.name,
                 power=self.power_of(user),
-                is_bot=user in known_bots,
+                is_bot=user in known_bots or self.is_linked_bot(user),
                 since=member.since,
             )
             for user, member in sorted(self.members.items())
@@ -321,6 +341,7 @@ class RoomState:
             ruled_by_members=least < MODERATOR_POWER or self.default_power >= least,
             levels_power=self.power_needed("m.room.power_levels"),
             moved_to=moved.replacement if moved is not None and self.may_move(moved) else "",
+            links=tuple(sorted(user.removeprefix("@") for user in self.peers)) if self.made_by else None,
         )
 
 

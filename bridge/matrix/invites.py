@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from bridge.matrix.errors import LoggedOut
+from bridge.matrix.facts import LINK_TYPE
 from bridge.platform import PlatformError, Retryable
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _ATTEMPTS: Final = 60
 _JOIN_DEADLINE: Final = 90.0
 _COOL_DOWN: Final = 60.0
 _INVITERS: Final = 1000
+_LINKS: Final = 20
+"""Invitations to link rooms that are kept for whoever says `!link`."""
 
 
 class Invites:
@@ -44,11 +47,15 @@ class Invites:
         client: Client,
         may_invite: Callable[[str], bool],
         *,
+        wants_link: Callable[[str], bool] = lambda _bot: False,
         pause: Callable[[int], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._may_invite = may_invite
+        self._wants_link = wants_link
+        self._links: dict[str, str] = {}
+        """Link rooms that we are invited to and that nobody here wants yet, by who invites."""
         self._pause = pause
         self._clock = clock
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -66,6 +73,9 @@ class Invites:
     def offer(self, room_id: str, invite: Mapping[str, Any]) -> None:
         """Accept or refuse the invitation `invite` (an entry of `rooms.invite` of a sync answer)."""
         inviter = inviter_of(invite, self._client.user_id)
+        if inviter is not None and is_link(invite):
+            self._offer_link(room_id, inviter)
+            return
         if inviter is not None and self._may_invite(inviter):
             self._start(room_id, self._join(room_id, inviter))
             return
@@ -78,6 +88,24 @@ class Invites:
         self._refused[inviter or ""] = now
         log.info("invite_refused", place=room_id, inviter=inviter)
         self._start(room_id, self._leave(room_id))
+
+    def _offer_link(self, room_id: str, inviter: str) -> None:
+        """Join a link room if somebody here wants to be linked with who invites; else keep the invitation."""
+        if self._wants_link(inviter):
+            self._start(room_id, self._join(room_id, inviter))
+        elif inviter in self._links or len(self._links) < _LINKS:
+            if self._links.get(inviter) != room_id:
+                log.info("link_offered", place=room_id, peer=inviter)
+            self._links[inviter] = room_id
+
+    def link_from(self, inviter: str) -> str | None:
+        """The link room to which `inviter` invites us."""
+        return self._links.get(inviter)
+
+    async def accept_link(self, room_id: str, inviter: str) -> None:
+        """Join that room. Raises one of the four families."""
+        await self._enter(room_id, inviter)
+        self._links.pop(inviter, None)
 
     def follow(self, old_id: str, tombstone: Tombstone) -> None:
         """Go where the room moved to, unless we did already."""
@@ -102,15 +130,16 @@ class Invites:
                 log.warning("room_not_entered", place=room_id, error=str(error))
 
     async def _join(self, room_id: str, via: str) -> None:
+        await self._repeat(lambda: self._enter(room_id, via))
+        log.info("joined", place=room_id, inviter=via)
+
+    async def _enter(self, room_id: str, via: str) -> dict[str, Any]:
         server = via.partition(":")[2]
         # A room id of version 12 has no server in it: whom to ask must be said (MSC4291).
         query = {"server_name": server, "via": server}
-        await self._repeat(
-            lambda: self._client.call(
-                "POST", ("v3", "join", room_id), {}, query=query, deadline=_JOIN_DEADLINE
-            )
+        return await self._client.call(
+            "POST", ("v3", "join", room_id), {}, query=query, deadline=_JOIN_DEADLINE
         )
-        log.info("joined", place=room_id, inviter=via)
 
     async def _leave(self, room_id: str) -> None:
         await self._repeat(lambda: self._client.call("POST", ("v3", "rooms", room_id, "leave"), {}))
@@ -137,6 +166,17 @@ class Invites:
             except Retryable:
                 await self._pause(tried)
         return await attempt()
+
+
+def is_link(invite: Mapping[str, Any]) -> bool:
+    """Whether the stripped state of an invitation says that it is to a link room. Pure and total."""
+    state = invite.get("invite_state")
+    events = state.get("events") if isinstance(state, dict) else None
+    for event in events if isinstance(events, list) else ():
+        if isinstance(event, dict) and event.get("type") == "m.room.create":
+            content = event.get("content")
+            return isinstance(content, dict) and content.get("type") == LINK_TYPE
+    return False
 
 
 def inviter_of(invite: Mapping[str, Any], own_id: str) -> str | None:

@@ -81,7 +81,7 @@ class Links:
         self._client = client
         self._pause = pause
         self._clock = clock
-        self._rooms = _NOWHERE
+        self.rooms = _NOWHERE
         self._greeted: dict[str, frozenset[str]] = {}
         """The bots that were there when a room was last greeted, on this connection."""
         self._last: dict[str, float] = {}
@@ -89,11 +89,11 @@ class Links:
 
     def follow(self, rooms: Mapping[str, RoomState]) -> None:
         """Look at these rooms from now on, as they change."""
-        self._rooms = rooms
+        self.rooms = rooms
 
     def peers(self, place: str) -> frozenset[str]:
         """The other bots that have joined a link room; empty: nobody is linked there."""
-        room = self._rooms.get(place)
+        room = self.rooms.get(place)
         return frozenset() if room is None else room.peers
 
     def reconnected(self) -> None:
@@ -103,7 +103,7 @@ class Links:
     def greet(self) -> None:
         """Start the greetings that are due. Cheap; called after every answer of the server."""
         now = self._clock()
-        for place, room in self._rooms.items():
+        for place, room in self.rooms.items():
             if not room.is_link:
                 self._greeted.pop(place, None)
                 continue

@@ -34,6 +34,7 @@ from bridge.matrix import files, link, media, poll, render, search, votes
 from bridge.matrix.errors import LoggedOut
 from bridge.matrix.identity import Standing, ensure_signed
 from bridge.matrix.invites import Invites
+from bridge.matrix.link_room import open_link
 from bridge.matrix.session import Session
 from bridge.matrix.sync import Sync
 from bridge.matrix.translate import ENVELOPE, Us
@@ -117,6 +118,8 @@ class MatrixPlatform:
         self._client: Client | None = None
         self._invites: Invites | None = None
         self._links: link.Links | None = None
+        self.wants_link: Callable[[str], bool] = lambda _peer: False
+        """Whether somebody here wants to share a link room with a bot (`bot:server`)."""
         self._ready = asyncio.Event()
         self._beside: set[asyncio.Task[None]] = set()
         self._typing: dict[str, bool] = {}
@@ -188,7 +191,11 @@ class MatrixPlatform:
             raise
         self._client = client
         self._invites = Invites(
-            client, self._may_invite, pause=lambda tried: self._pause(tried, None), clock=self._clock
+            client,
+            self._may_invite,
+            wants_link=lambda bot: self.wants_link(bot.removeprefix("@")),
+            pause=lambda tried: self._pause(tried, None),
+            clock=self._clock,
         )
         self._links = link.Links(client, pause=lambda tried: self._pause(tried, None), clock=self._clock)
 
@@ -266,8 +273,10 @@ class MatrixPlatform:
                 answer = await votes.put_state(client, action, put)
             case SendEnvelope() as send:
                 answer = await self._send_envelope(client, action, send)
-            case OpenLink() as link_to:
-                raise Broken(f"open_link: {link_to.peer}")
+            case OpenLink() as wanted:
+                assert self._links is not None
+                assert self._invites is not None
+                return await open_link(client, self._links.rooms, self._invites, wanted, action.attempts)
             case Say(upload=None) as say:
                 answer = await self._send(client, action, render.say_content(say, action.key))
             case say:

@@ -116,9 +116,14 @@ def _pilled(target: str) -> str:
     return "@" + user.removeprefix("u/") if user.startswith("u/") else user
 
 
+_QUOTED = re.compile(r"^>.*$", re.MULTILINE)
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+
+
 def words(text: str, *, mentions: Sequence[str] = (), notice: bool = False) -> dict[str, Any]:
     """`msgtype`, `body`, HTML where it says more than the body, and exactly the given `mentions`."""
-    body = _quiet(sendable(text))
+    # What somebody else wrote is quoted with its marks escaped; the plain body has no use for the escapes.
+    body = _quiet(_QUOTED.sub(lambda line: _ESCAPE.sub(r"\1", line[0]), sendable(text)))
     content: dict[str, Any] = {
         "msgtype": "m.notice" if notice else "m.text",
         "body": body,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bots.conversation import PutState, Redact, Upload
+from bots.conversation import OpenLink, PutState, Redact, Upload
 from bridge.matrix.translate import MARKER
 from bridge.matrix.votes import find_state
 from bridge.platform import Found, Refused
@@ -34,8 +34,9 @@ async def find(client: Client, action: StoredAction) -> str | Found:
         return await _find_redaction(client, action)
     if isinstance(action.action, PutState):
         return await find_state(client, action, action.action)
-    if isinstance(action.action, Upload):
-        # Nobody can see a file that no message shows, so there is nothing to be found, or to double.
+    if isinstance(action.action, Upload | OpenLink):
+        # Nobody can see a file that no message shows, so there is nothing to be found, or to double; and
+        # opening a link looks for its room by itself.
         return Found.ABSENT
     query = {"dir": "b", "limit": str(_PAGE)}
     doubtful = False

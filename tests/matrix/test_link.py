@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bots.conversation import SendEnvelope
+from bots.conversation import OpenLink, SendEnvelope
 from bridge.link.envelope import LARGEST
 from bridge.matrix import link
 from bridge.matrix.facts import LINK_TYPE, RoomState
@@ -31,8 +31,10 @@ def linked(*bots: str, **more: Any) -> dict[str, Any]:
     return {"type": LINK_TYPE, "state_key": "", "content": {"v": 1, "bots": [*bots]}} | more
 
 
-def room(*members: str, encrypted: bool = True) -> RoomState:
+def room(*members: str, encrypted: bool = True, by: str = PEER) -> RoomState:
     state = RoomState("!r", ME)
+    made = {"room_version": "12", "type": LINK_TYPE}
+    state.apply({"type": "m.room.create", "state_key": "", "sender": by, "content": made})
     for user in members:
         content = {"membership": "join"}
         state.apply({"type": "m.room.member", "state_key": user, "sender": user, "content": content})
@@ -145,15 +147,25 @@ def sees(bot: Bot, place: str, names: Sequence[str]) -> bool:
     return bool(told) and {one.id for one in told[-1].members if one.since} >= set(names)
 
 
-async def link_room(world: World, ada: Human, *bots: Bot, **more: Any) -> str:
-    """An encrypted room of Ada with the bots in it, linked, greeted by all of them."""
-    names = [bot.id for bot in bots]
-    found = await ada.create_room("Link", invite=names, state=[linked(*names)], **more)
+async def link_room(ada: Human, *bots: Bot) -> str:
+    """The room that two bots open, in which Ada watches, greeted by both."""
+    first, second = sorted(bots, key=lambda bot: bot.id)
+    place = await opens(first, second, watchers=(ada.user_id,))
+    invites = second.platform._invites
+    assert invites is not None
+    await second.until(lambda: invites.link_from(first.id) == place)
+    assert await opens(second, first) == place
+    await ada.join(place)
     for bot in bots:
-        await ada.until_joined(found, bot.id)
-    for bot in bots:
-        await bot.until(partial(sees, bot, found, names))
-    return found
+        await bot.until(partial(sees, bot, place, [first.id, second.id]))
+    return place
+
+
+async def opens(bot: Bot, other: Bot, watchers: tuple[str, ...] = ()) -> str:
+    """The room that a bot gets which wants to share one with another."""
+    place = await bot.platform.perform(bot.action("!any", OpenLink(other.id[1:], watchers)))
+    assert place is not None
+    return place
 
 
 def envelopes(bot: Bot) -> list[tuple[str, str, bool]]:
@@ -164,7 +176,7 @@ def envelopes(bot: Bot) -> list[tuple[str, str, bool]]:
 async def test_the_largest_envelope_passes_once(world: World) -> None:
     """As long as the protocol allows, of letters that JSON writes long; sent twice, it is there once."""
     ada, ours, theirs = await world.human(), await world.bot(), await world.bot(await world.account("city"))
-    place = await link_room(world, ada, ours, theirs)
+    place = await link_room(ada, ours, theirs)
     text = "🏊" * (LARGEST // 4)
     action = ours.action(place, SendEnvelope(text, "asks when the pool opens"))
     sent = await ours.platform.perform(action)
@@ -182,10 +194,12 @@ async def test_the_largest_envelope_passes_once(world: World) -> None:
 async def test_an_envelope_is_refused_where_nobody_is_linked(world: World) -> None:
     """In an ordinary room, and in a link room that the other bot has left; too long it is broken."""
     ada, ours, theirs = await world.human(), await world.bot(), await world.bot(await world.account("city"))
-    place = await link_room(world, ada, ours, theirs)
+    place = await link_room(ada, ours, theirs)
     with pytest.raises(Broken, match="46,000"):
         await ours.platform.perform(ours.action(place, SendEnvelope("x" * 40_000, "")))
-    await ada.kick(place, theirs.id)
+    client = theirs.platform._client
+    assert client is not None
+    await client.call("POST", ("v3", "rooms", place, "leave"), {})
     await ours.until(lambda: theirs.id not in {one.id for one in ours.facts(place).members})
     other = await world.room(ada, ours)
     for one in (place, other):
@@ -209,7 +223,7 @@ async def test_a_link_room_is_greeted_after_each_connection(world: World) -> Non
     """Both greet, encrypted; a new process greets again; another room is not greeted."""
     ada, ours = await world.human(), await world.bot()
     theirs = await world.bot(await world.account("city"))
-    place = await link_room(world, ada, ours, theirs)
+    place = await link_room(ada, ours, theirs)
     other = await world.room(ada, ours)
     assert {ours.id, theirs.id} <= set(await hellos(ada, place, 2))
     before = len(await hellos(ada, place, 2))
@@ -221,3 +235,27 @@ async def test_a_link_room_is_greeted_after_each_connection(world: World) -> Non
     await again.say(other, "nothing more to say")
     await ada.until(other, lambda said: said.text == "nothing more to say")
     assert await hellos(ada, other, 0) == []
+
+
+async def test_a_link_room_is_opened_once(world: World) -> None:
+    """Whoever asks again, on either side, gets the room that is there; whoever left it is invited again."""
+    ada, ours, theirs = await world.human(), await world.bot(), await world.bot(await world.account("city"))
+    place = await link_room(ada, ours, theirs)
+    assert [await opens(ours, theirs), await opens(theirs, ours)] == [place, place]
+    assert ours.facts(place).links == (theirs.id[1:],)
+    assert ours.facts(place).must_encrypt
+    powers = {one.id: one.power for one in ours.facts(place).members}
+    assert powers[theirs.id] >= 50 > powers[ada.user_id]
+
+
+async def test_a_room_of_somebody_else_links_nobody(world: World) -> None:
+    """Its state may name the two bots: whoever made it would read along."""
+    ada, ours, theirs = await world.human(), await world.bot(), await world.bot(await world.account("city"))
+    names = [ours.id, theirs.id]
+    place = await ada.create_room("Link", invite=names, state=[linked(*names)])
+    for bot in (ours, theirs):
+        await ada.until_joined(place, bot.id)
+    await ours.until(partial(sees, ours, place, names))
+    assert ours.facts(place).links is None
+    with pytest.raises(Refused, match="not_linked"):
+        await ours.platform.perform(ours.action(place, SendEnvelope(TEXT, "")))
