@@ -8,10 +8,10 @@ come out as `sqlite3.Error` with nothing changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bridge.journal import admit as t1
-from bridge.journal import documents, inspect, links, memory, outbox, turns, votes
+from bridge.journal import crossings, documents, inspect, links, memory, outbox, peers, turns, votes
 from bridge.journal.rows import (
     LONG,
     ActionRow,
@@ -41,9 +41,13 @@ if TYPE_CHECKING:
     from bots.base import Decided, Peer, Vote
     from bots.conversation import Keyed, Place, Say
     from bridge.journal.votes import Braking, Closing
+    from bridge.link import opening
+    from bridge.link.envelope import Signed
     from bridge.platform import Batch, PlaceFacts, StoredAction
     from policies.document import Standing
     from policies.verdict import Verdict
+
+T = TypeVar("T")
 
 
 class Journal:
@@ -168,9 +172,112 @@ class Journal:
 
     # -- votes and documents -----------------------------------------------------------------------
 
-    async def peers(self, account: str, place: str) -> tuple[Peer, ...]:
+    async def peers_of(self, account: str, place: str) -> tuple[Peer, ...]:
         """The peers that a place has a grant for, or that we are linked with; sorted by address."""
-        return await self._store.read(lambda db: links.peers(db, account, place))
+        return await self._store.read(lambda db: peers.peers(db, account, place))
+
+    async def link_known(self, account: str, us: str, of: Callable[[opening.Known], T]) -> T:
+        """What `of` makes of what we know when an envelope arrives."""
+        return await self._store.read(lambda db: of(peers.known(db, account, us)))
+
+    async def link_rooms(self, account: str) -> dict[str, str]:
+        """The link room of each peer that is in one with us."""
+        return await self._store.read(lambda db: peers.rooms(db, account))
+
+    async def link_use(self, account: str, place: str, peer: str, person: str, now: int) -> peers.Use:
+        """How often a place and a person asked a peer in 24 hours; what that peer shows and grants."""
+        return await self._store.read(lambda db: peers.use(db, account, place, peer, person, now))
+
+    async def asked_us(self, account: str, peer: str, now: int) -> int:
+        """How often a peer asked us in 24 hours and was not refused."""
+        return await self._store.read(lambda db: peers.asked_us(db, account, peer, now))
+
+    async def ask(
+        self,
+        account: str,
+        *,
+        digest: str = "",
+        name: str = "",
+        peer: str = "",
+    ) -> peers.Ask | None:
+        """The ask with that digest, or with that id (`name`) to or from that peer."""
+        return await self._store.read(lambda db: peers.ask(db, account, digest=digest, name=name, peer=peer))
+
+    async def proof(
+        self, account: str, place: str, event_id: str
+    ) -> tuple[tuple[Signed, ...], dict[str, str]]:
+        """The signed headers behind what we said in `event_id`, in order; and the pinned keys by peer."""
+        return await self._store.read(lambda db: peers.proof(db, account, place, event_id))
+
+    async def links_to_tell(
+        self, account: str
+    ) -> tuple[dict[str, tuple[str, str]], dict[str, str], list[peers.Ask]]:
+        """What each peer was told last (card, grant), the key that is pinned for it, the asks to cancel."""
+        return await self._store.read(
+            lambda db: (peers.told(db, account), peers.pinned(db, account), peers.cancelling(db, account))
+        )
+
+    async def refused_peers(self, account: str) -> frozenset[str]:
+        """The peers that whoever runs this has refused, whatever rooms have decided."""
+        return await self._store.read(lambda db: peers.refused(db, account))
+
+    async def refuse_peer(self, account: str, peer: str, now: int, *, refuse: bool) -> None:
+        """Refuse a peer, or no longer."""
+        await self._store.write(lambda db: links.refuse(db, account, peer, now, refuse=refuse))
+
+    async def crossed(self, account: str, peer: str, limit: int) -> tuple[crossings.Crossing, ...]:
+        """The last of what crossed, with one peer or (`""`) with all; newest first."""
+        return await self._store.read(lambda db: crossings.of(db, account, peer, limit))
+
+    async def verify_crossings(self, account: str, head: str = "") -> crossings.Proof:
+        """Whether the record of what crossed is whole, and still has the hash `head`."""
+        return await self._store.read(lambda db: crossings.verify(db, account, head))
+
+    async def wanted(self, account: str) -> frozenset[str]:
+        """The peers with which some room wants to share a link room."""
+        return await self._store.read(lambda db: peers.wanted(db, account))
+
+    async def wanted_in(self, account: str, peer: str) -> str:
+        """The room that asked for the link with `peer`; `""`: none."""
+        return await self._store.read(lambda db: peers.wanted_in(db, account, peer))
+
+    async def take(self, control: Control, taken: links.Taken, device: str, now: int) -> tuple[int, ...]:
+        """What follows from an envelope, at once; the turns whose runs are to be cancelled."""
+        return await self._store.write(lambda db: links.take(db, control, taken, device=device, now=now))
+
+    async def tell_peer(
+        self,
+        account: str,
+        peer: str,
+        sent: links.Sent,
+        crossing: crossings.Crossing,
+        device: str,
+        now: int,
+        **what: str,
+    ) -> None:
+        """Tell a peer our card or our grant, and remember what it was told (`told_card`, `told_grant`)."""
+        await self._store.write(
+            lambda db: links.tell(db, account, peer, sent, crossing, device=device, now=now, **what)
+        )
+
+    async def cancel_told(
+        self,
+        account: str,
+        one: peers.Ask,
+        told_it: tuple[links.Sent, crossings.Crossing] | None,
+        device: str,
+        now: int,
+    ) -> None:
+        """The peer is told that an ask of ours is over."""
+        await self._store.write(
+            lambda db: links.cancel_told(db, account, one, told_it, device=device, now=now)
+        )
+
+    async def unsent(
+        self, account: str, key: str, crossing: crossings.Crossing, closed: links.Closed | None, now: int
+    ) -> None:
+        """An envelope may not be sent any more."""
+        await self._store.write(lambda db: links.unsent(db, account, key, crossing, closed, now))
 
     async def votes(self, account: str, place: str, limit: int) -> tuple[Vote, ...]:
         """The votes of a place, newest first."""

@@ -198,6 +198,8 @@ class Admit:
                 # It is kept as it came, and makes no turn: nobody has looked at its signature yet.
                 if self._redacted(event.id, event.sender.id):
                     memory.erase_event(self.db, self.account, event.id)
+                elif control := self.judge(event, self._known(event)).control:
+                    self._control(event, control)
             case EventKind.SEALED:
                 pass  # kept until a key comes; nothing is owed for what cannot be read
 
@@ -295,7 +297,11 @@ class Admit:
             return
         # Also what others had written out of it: a transcript goes with the voice message.
         rows = self.db.execute(
-            "SELECT * FROM turns WHERE account = ?1 AND (message = ?2 OR about = ?2) ORDER BY id",
+            "WITH RECURSIVE of(id) AS ("
+            "SELECT id FROM turns WHERE account = ?1 AND (message = ?2 OR about = ?2) "
+            # What goes on from it goes with it, whoever said \"send\".
+            "UNION SELECT t.id FROM turns t JOIN of ON t.parent = of.id AND t.state = 'waiting') "
+            "SELECT * FROM turns WHERE id IN of ORDER BY id",
             [self.account, target["id"]],
         ).fetchall()
         for row in rows:
@@ -386,8 +392,14 @@ class Admit:
             replies_to_us = target is not None and bool(target["own"])
         if pointed_at is not None:
             waiting = self.db.execute(
-                "SELECT t.id, t.bot FROM actions a JOIN turns t ON t.id = a.turn "
+                # What was shown before it leaves is the envoy's, whoever showed it.
+                "SELECT t.id, CASE WHEN json_extract(t.wait_state, '$.preview') IS NULL THEN t.bot "
+                f"ELSE '{ENVOY}' END AS bot, "
+                "json_extract(t.wait_state, '$.offered') IS NOT NULL AS offer "
+                "FROM actions a JOIN turns t ON t.id = a.turn "
                 "WHERE a.account = ? AND a.remote_id = ? AND t.place = ? AND t.state = 'waiting' "
+                # What waits for a peer is not continued by people.
+                "AND json_extract(t.wait_state, '$.asked') IS NULL "
                 f"AND {NOT_CONTINUED}",
                 [self.account, pointed_at, event.place],
             ).fetchone()
@@ -396,6 +408,7 @@ class Admit:
             replies_to_us=replies_to_us or waiting is not None,
             waiting_turn=None if waiting is None else waiting["id"],
             waiting_bot="" if waiting is None else waiting["bot"],
+            waiting_offer=waiting is not None and bool(waiting["offer"]),
             about=None if about is None else memory.message(self.db, self.account, about),
         )
 
@@ -442,6 +455,8 @@ _WITH_WORDS = (
     EventKind.GRANT,
     EventKind.ENVELOPE,
 )
+ENVOY = "envoy"
+"""The bot that goes on with what was shown before it leaves."""
 _NEWS = {
     EventKind.JOINED: TurnKind.WELCOME,
     EventKind.POLICY: TurnKind.POLICY,

@@ -113,13 +113,17 @@ def decided(db: sqlite3.Connection, account: str, place: str, event_id: str) -> 
             row["remedy"],
         )
     sent = actions(db, "turn = ?", [row["id"]])
+    features = json.loads(row["features"] or "{}")
     return Decided(
         state=row["state"],
         verdict=verdict,
         outcome=row["outcome"],
         deliveries=tuple(action.state for action in sent),
         possible_duplicates=sum(action.possible_duplicates for action in sent),
-        notes=str(json.loads(row["features"] or "{}").get("notes", "")),
+        notes=str(features.get("notes", "")),
+        chosen=str(features.get("chosen", "")),
+        peer=str(features.get("peer", "")),
+        among=int(features.get("among", 0)),
     )
 
 

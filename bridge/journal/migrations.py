@@ -320,6 +320,7 @@ _LINKS = (
         newest INTEGER NOT NULL DEFAULT 0,
         told_card TEXT NOT NULL DEFAULT '',
         told_grant TEXT NOT NULL DEFAULT '',
+        refused_at INTEGER,
         PRIMARY KEY (account, peer)
     ) STRICT""",
     # `signed`, `reply`: JSON list of signed headers (never words), the last that of the envelope itself.
@@ -339,6 +340,7 @@ _LINKS = (
         hops INTEGER NOT NULL,
         iat INTEGER NOT NULL,
         exp INTEGER NOT NULL,
+        key TEXT NOT NULL,
         state TEXT NOT NULL,
         signed TEXT NOT NULL,
         reply TEXT,

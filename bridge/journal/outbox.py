@@ -196,7 +196,18 @@ def withdraw(db: sqlite3.Connection, turn: int, now: int) -> None:
             _redact(db, row, now)
         elif row["state"] == "pending":
             db.execute("UPDATE actions SET state = 'withdrawn', done_at = ? WHERE key = ?", [now, row["key"]])
+    cancel_asked(db, turn, now)
     erase_payloads(db, "turn = ?", [turn])
+
+
+def cancel_asked(db: sqlite3.Connection, turn: int, now: int) -> None:
+    """What a peer was asked for a turn is over: it is not sent any more, or `bridge.links` tells the peer."""
+    db.execute(
+        "UPDATE actions SET state = 'withdrawn', done_at = ? "
+        "WHERE turn = ? AND kind = 'send_envelope' AND state = 'pending'",
+        [now, turn],
+    )
+    db.execute("UPDATE asks SET state = 'cancelling' WHERE turn = ? AND ours AND state = 'open'", [turn])
 
 
 def taken_back(db: sqlite3.Connection, account: str, remote_id: str, now: int) -> None:

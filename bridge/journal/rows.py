@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from bots.base import Opening
     from bots.conversation import Keyed, Message, Place, Turn
+    from bridge.journal.links import Step
     from bridge.platform import PlaceFacts
     from models.transcript import Transcript
     from policies.verdict import Verdict
@@ -65,6 +66,8 @@ class Known:
     """The waiting turn whose words this event replies to."""
     waiting_bot: str = ""
     """The bot of that turn, which goes on with it."""
+    waiting_offer: bool = False
+    """Whether it waits for the answer to an offer that nobody asked for, beside what it answered."""
     about: Message | None = None
     """The message with sound that this event is, replies to or reacts to, if need be by way of what we
     said about it."""
@@ -165,6 +168,8 @@ class Settlement:
     wait_state: Mapping[str, object] | None = None
     park: bool = False
     vote: Opening | None = None
+    step: Step | None = None
+    """What it does with bots of other communities."""
     documents: Mapping[str, str] = field(default_factory=dict)
     """Documents (by peer, `""` for the policy) that hold for the whole account from now on."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bots.conversation import Keyed, Person, Role, Say, Turn, TurnKind
-from bridge.journal import documents, memory, outbox, votes
-from bridge.journal.admit import NOT_CONTINUED, close_turn
+from bridge.journal import documents, links, memory, outbox, votes
+from bridge.journal.admit import ENVOY, NOT_CONTINUED, close_turn
 from bridge.journal.rows import LONG, Claimed, Control, Counters, Outcome, Settlement
 from bridge.platform import Event, EventKind
 from policies.decide import LOOP_WINDOW_MS
@@ -69,7 +70,13 @@ def _claimed(db: sqlite3.Connection, row: sqlite3.Row, now: int, context_message
     if facts is None or message is None:
         return None
     kind = TurnKind(row["kind"])
-    waited = db.execute("SELECT wait_state FROM turns WHERE id = ?", [row["parent"]]).fetchone()
+    asked = kind is TurnKind.ASKED
+    waited = (
+        row if asked else db.execute("SELECT wait_state FROM turns WHERE id = ?", [row["parent"]]).fetchone()
+    )
+    told = json.loads(waited["wait_state"]) if waited and waited["wait_state"] else {}
+    if asked:  # the message is the envelope
+        message = replace(message, text=str(told.get("question", "")))
     cause = db.execute(
         "SELECT age_ms, admitted_at FROM events WHERE account = ? AND id = ?", [account, row["cause"]]
     ).fetchone()
@@ -83,8 +90,10 @@ def _claimed(db: sqlite3.Connection, row: sqlite3.Row, now: int, context_message
             cause=row["cause"],
             message=message,
             bot=row["bot"],
-            context=memory.context(db, account, place_id, row["thread"], row["message"], context_messages),
-            waited=json.loads(waited["wait_state"]) if waited and waited["wait_state"] else {},
+            context=()
+            if asked
+            else memory.context(db, account, place_id, row["thread"], row["message"], context_messages),
+            waited=told,
             about=memory.message(db, account, row["about"]) if row["about"] else None,
             heard=memory.transcript(db, account, row["about"]) if row["about"] else None,
             unasked=bool(row["unasked"]),
@@ -168,6 +177,8 @@ def settle(db: sqlite3.Connection, claimed: Claimed, settlement: Settlement, dev
         outbox.put(db, row, keyed, device=device, now=now)
     if settlement.vote is not None:
         votes.open_one(db, row, settlement.vote, device=device, now=now)
+    if settlement.step is not None:
+        links.apply(db, row, settlement.step, device=device, now=now)
     if settlement.documents:
         documents.set_for_account(db, row["account"], settlement.documents, by=row["asker"], now=now)
     verdict = settlement.verdict
@@ -208,6 +219,7 @@ def _continue_parents(db: sqlite3.Connection, child: sqlite3.Row, verdict: Verdi
     waiting = db.execute("SELECT * FROM turns WHERE id = ?", [child["parent"]]).fetchone()
     while waiting is not None and waiting["state"] == "waiting":
         close_turn(db, waiting["id"], Outcome.CONTINUED, verdict, now)
+        links.end(db, waiting["id"], now)
         waiting = db.execute("SELECT * FROM turns WHERE id = ?", [waiting["parent"]]).fetchone()
 
 
@@ -255,7 +267,7 @@ def recover(
         _continue_parents(db, row, verdict, now)
         if outbox.first_key(db, row["id"]) is not None:
             outbox.finish_draft(db, row, words, device=device, now=now)
-        elif words:
+        elif words and row["kind"] != TurnKind.ASKED:  # a peer waits until its ask ends
             told = Keyed(Say(words, reply_to=row["message"], thread=row["thread"]), Role.ANSWER)
             outbox.put(db, row, told, device=device, now=now)
     return tuple(row["id"] for row in rows)
@@ -292,7 +304,7 @@ def pass_deadlines(db: sqlite3.Connection, account: str, now: int) -> int:
                 row["place"],
                 row["thread"],
                 row["lane"],
-                row["bot"],
+                ENVOY if "preview" in json.loads(row["wait_state"] or "{}") else row["bot"],
                 f"deadline:{row['id']}",
                 row["message"],
                 row["asker"],
@@ -327,11 +339,16 @@ def controls(db: sqlite3.Connection, account: str) -> list[Control]:
 def stoppable(
     db: sqlite3.Connection, account: str, place_id: str, thread: str | None, *, everywhere: bool
 ) -> list[tuple[int, str]]:
-    """(turn, asker) of what `!stop` could end here (or `everywhere`), newest first: running, then pending."""
+    """(turn, asker) of what `!stop` could end here (or `everywhere`), newest first: running, then the others.
+
+    What waits for a peer is among them.
+    """
     rows = db.execute(
         "SELECT id, asker FROM turns WHERE account = :account AND bot != 'steward' "
         "AND (:everywhere OR (place = :place AND thread IS :thread)) "
-        "AND state IN ('running', 'pending') ORDER BY state = 'running' DESC, id DESC",
+        "AND (state IN ('running', 'pending') "
+        "OR (state = 'waiting' AND json_extract(wait_state, '$.asked') IS NOT NULL)) "
+        "ORDER BY state = 'running' DESC, id DESC",
         {"account": account, "place": place_id, "thread": thread, "everywhere": everywhere},
     ).fetchall()
     return [(row["id"], row["asker"]) for row in rows]
@@ -353,6 +370,7 @@ def handle_stop(
         close_turn(db, turn, Outcome.STOPPED, verdict, now)
         row = db.execute("SELECT * FROM turns WHERE id = ?", [turn]).fetchone()
         outbox.finish_draft(db, row, drafts_to.text, device=device, now=now)
+        outbox.cancel_asked(db, turn, now)
         _continue_parents(db, row, verdict, now)
     cause = {"account": account, "place": place_id, "id": None, "bot": "steward", "cause": control.event}
     outbox.put(db, cause, reply, device=device, now=now)
