@@ -320,12 +320,12 @@ _CANCEL: Final = frozenset(
     {"no", "n", "nee", "cancel", "don't", "do not", "don't send", "do not send", "stop", "annuleer",
      "annuleren", "niet", "niet sturen", "niet versturen", "laat maar"}
 )  # fmt: skip
-_EDIT: Final = re.compile(r"\s*(?:edit|wijzig|verander)\s*:\s*(.*\S)\s*", re.IGNORECASE | re.DOTALL)
+_EDIT: Final = re.compile(r"(?:edit|wijzig|verander)\s*:\s*(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
 def preview_answer(text: str) -> PreviewAnswer | None:
     """A reply or a reaction to a preview; None: neither a yes nor a no, nor other words to ask."""
-    plain = visible(text[:LOOKED_AT]) if not is_sign(text) else text
+    plain = (text if is_sign(text) else visible(text[:LOOKED_AT])).strip()
     edit = _EDIT.fullmatch(plain)
     if edit is not None:
         return PreviewAnswer(Says.EDIT, edit[1])

@@ -138,6 +138,8 @@ class Peer:
     languages: tuple[str, ...] = ()
     linked: bool = False
     """Whether we share a link room with it, in which it is."""
+    asked_here: bool = False
+    """Whether this place has asked it before."""
     asked: int = 0
     answered: int = 0
     wait_ms: int | None = None
@@ -174,6 +176,31 @@ class RefusePeer:
     rule: str
     retry_after_ms: int | None = None
     failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signed envelope, for `!proof`: what it was, its digest, and whether the pinned key signed it."""
+
+    kind: str
+    sender: str
+    to: str
+    at: int
+    digest: str
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """One envelope that came `in` or went `out`, or was kept from it, for `!audit`."""
+
+    at: int
+    peer: str
+    way: str
+    kind: str
+    allowed: bool
+    code: str
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +248,8 @@ class Reply:
     vote: Opening | None = None
     peer: AskPeer | AnswerPeer | RefusePeer | None = None
     link: str = ""
+    verdict: Verdict | None = None
+    """What was decided on the way, where that is more than that the turn may be taken (`!why`)."""
 
 
 class Unfetchable(Exception):
@@ -242,6 +271,10 @@ class Decided:
     possible_duplicates: int = 0
     notes: str = ""
     """The collections of notes that were read for it."""
+    chosen: str = ""
+    """Why the peer `peer` was asked, out of `among` that could be (`bots.asking.Chosen`)."""
+    peer: str = ""
+    among: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +389,14 @@ class Tools(Protocol):
     @property
     def levels_power(self) -> int:
         """The power that changing power levels takes."""
+        ...
+
+    async def proof(self, event_id: str) -> tuple[Signature, ...]:
+        """The signed envelopes behind what we said in `event_id`, in order; empty: there are none."""
+        ...
+
+    async def crossings(self, limit: int = 20) -> tuple[Crossed, ...]:
+        """The last of what crossed between this community and others, newest first; never with words."""
         ...
 
     async def peers(self) -> tuple[Peer, ...]:

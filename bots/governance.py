@@ -184,12 +184,21 @@ async def _allow(wanted: Proposal, turn: Turn, tools: Tools) -> Reply:
     """Allow something with a peer without a vote, where the admins decide."""
     if not wanted.peer:
         return _wrong(Mistake("no_peer", ""))
+    wanted = await _with_key(wanted, tools)
     base = base_of(turn.place.base)
     new = wanted.policy(base)
     if isinstance(new, Unreadable):
         return _wrong(Mistake("bad_value", new.where, new.problem))
     renews = wanted.renews(_known(wanted.peer, turn), tools.now)
     return await _put(new, turn, tools, wanted.grant(base, tools.now, turn.asker.id, renews=renews))
+
+
+async def _with_key(wanted: Proposal, tools: Tools) -> Proposal:
+    """A proposal about a peer with the key that it shows, where none is named: people see it as words."""
+    if not wanted.peer or wanted.key:
+        return wanted
+    shown = next((one.key for one in await tools.peers() if one.address == wanted.peer), "")
+    return replace(wanted, key=shown)
 
 
 def _known(peer: str, turn: Turn) -> Grant | Unreadable | None:
@@ -324,6 +333,7 @@ async def _propose(argument: str, turn: Turn, tools: Tools) -> Reply:  # noqa: P
     found = proposal(argument)
     if isinstance(found, Mistake):
         return _wrong(found)
+    found = await _with_key(found, tools)
     base = base_of(turn.place.base)
     new = found.policy(base)
     if isinstance(new, Unreadable):

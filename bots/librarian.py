@@ -14,6 +14,8 @@ from bots import wording_notes
 from bots.base import Reply
 from bots.chat import Chat
 from bots.commands import strip_mention
+from bots.conversation import TurnKind
+from bots.envoy import offer
 from bots.prompt import neutral
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ SHOWN: Final = 3
 SHARE: Final = 3
 """Notes take at most this part of the model's context: one third."""
 CHARACTERS_PER_TOKEN: Final = 3
+SHORT: Final = 1_500
+"""Characters of an answer below which an offer is still seen."""
 
 
 class Librarian(Chat):
@@ -42,8 +46,10 @@ class Librarian(Chat):
             found = within(found, await tools.context_size() // SHARE * CHARACTERS_PER_TOKEN)
         notes = tuple(f"{neutral(one.trail)}\n{neutral(one.text)}".strip() for one in found)
         async for step in self.answer(turn, tools, notes):
-            if not isinstance(step, Reply) or not found:
+            if not isinstance(step, Reply):
                 yield step
+            elif not found:
+                yield await _offering(step, question, turn, tools)
             elif step.features.get("failure") == "too_long":
                 # The question alone may fit.
                 async for again in self.answer(turn, tools):
@@ -57,6 +63,18 @@ class Librarian(Chat):
                 }
                 words = f"{step.text}\n\n{wording_notes.sources(found)}"
                 yield replace(step, text=words, features={**step.features, **read})
+
+
+async def _offering(said: Reply, question: str, turn: Turn, tools: Tools) -> Reply:
+    """An answer that no note stands behind, with the offer to ask another community, if one may be asked."""
+    asks = turn.kind is TurnKind.MESSAGE and question.rstrip().endswith("?")
+    if not asks or "failure" in said.features or len(said.text) > SHORT:
+        return said
+    offered = await offer(question, turn, tools)
+    if offered is None:
+        return said
+    words, wait = offered
+    return replace(said, text=f"{said.text}\n\n{words}", wait=wait)
 
 
 def within(found: Sequence[Passage], characters: int) -> tuple[Passage, ...]:

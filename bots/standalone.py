@@ -79,7 +79,11 @@ _AFTER_PRONOUN: Final = _set(
 _ELLIPSIS: Final = re.compile(r"(?:and|but|or|so|what about|how about|en|maar|of|dus)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
 _MARKS: Final = frozenset('`*_<>[]{}#|~\\@=!"')
-_URL: Final = re.compile(r"\w+://\S+|\bwww\.\S+|\b[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}\b(?:/\S*)?")
+_URL: Final = re.compile(
+    r"(?<!\w)\w+://\S+|\bwww\.\S+"
+    # A host, from its first label on: looking again from each of the others would be quadratic.
+    r"|(?<![\w-])(?<!\w\.)[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}\b(?:/\S*)?"
+)
 _SUFFIXES: Final = ("'s", "s", "es", "ed", "ing", "en", "e", "n", "t")
 _LEAST_STEM: Final = 3
 _NONE: Final[frozenset[str]] = frozenset()

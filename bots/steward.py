@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bots import governance, librarian, wording, wording_links, wording_policy
-from bots.base import Forget, Reply
+from bots.asking import Chosen
+from bots.base import Forget, Peer, Reply
 from bots.commands import CommandName, parse
 from bots.conversation import PlaceKind, TurnKind
 from policies.decide import Deed, Request
@@ -112,7 +113,12 @@ class Steward:
         if asked is None:
             return wording.why_usage()
         decided = await self._decided(turn, asked, tools)
-        return wording.why_unknown() if decided is None else wording.why(decided)
+        if decided is None:
+            return wording.why_unknown()
+        words = wording.why(decided)
+        if decided.chosen:
+            words += " " + wording_links.why_chosen(Chosen(Peer(decided.peer), decided.chosen, decided.among))
+        return words
 
     async def _decided(self, turn: Turn, event_id: str, tools: Tools) -> Decided | None:
         decided = await tools.decided(event_id)

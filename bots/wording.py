@@ -168,6 +168,11 @@ def verdict_words(verdict: Verdict) -> str:
         }
     )
     params |= {name: _in_words(name, params[name]) for name in ("classes", "status") if name in params}
+    if verdict.allowed and isinstance(until := verdict.params.get("until"), int):
+        # A question to a peer: what lets it leave is a permission that people gave.
+        return _("This may go to {peer}: the permission, decided by {by}, holds until {day}.").format(
+            peer=params["peer"], by=params["decided_by"], day=day(until)
+        )
     words = _(RULES.get(verdict.rule) or VERDICTS[verdict.code]).format_map(params)
     return sentences(words, _set_by(verdict), _(REMEDIES.get(verdict.remedy, "")))
 

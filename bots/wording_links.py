@@ -7,7 +7,6 @@ in `wording_policy`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -19,14 +18,17 @@ from bots.language import N_, _, day, ngettext, number
 from bots.quoting import quoted as quote
 from bots.wording import quoted, sentences
 from bots.wording_verdicts import ABOUT
+from policies.grant import Direction
 from policies.verdict import Code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bots.asking import Chosen
+    from bots.base import Crossed, Signature
     from bots.proposing import Mistake
     from policies.classes import Class
+    from policies.grant import Grant
 
 NAMED: Final = 8
 """Peers that a sentence names."""
@@ -50,7 +52,7 @@ class Why(StrEnum):
 
 
 REASONS: Final[Mapping[str, str]] = {
-    Code.NO_PEER: N_("nobody there has allowed it"),
+    Code.NO_PEER: N_("nobody has allowed it"),
     Code.NO_GRANT: N_("there is no permission for it"),
     Code.NOT_YET: N_("the permission does not hold yet"),
     Code.ENDED: N_("the permission has ended"),
@@ -65,7 +67,7 @@ REASONS: Final[Mapping[str, str]] = {
     Code.REMOTE_MODEL: N_("the model runs on another machine"),
     Code.UNSAFE_ROOM: N_("any member could write the rules of the room"),
     Code.UNREADABLE: N_("the rules or the permission cannot be read"),
-    Code.QUIET: N_("it is quiet time there"),
+    Code.QUIET: N_("it is quiet time"),
     Code.LOOP: N_("too many questions came at once"),
     Code.EXPIRED: N_("it took too long"),
     Code.STOPPED: N_("somebody stopped it"),
@@ -153,6 +155,13 @@ def _moment(at: int) -> str:
 
 
 # -- before it is sent -----------------------------------------------------------------------------
+
+
+def offer(peer: Peer, text: str) -> str:
+    """Our notes do not tell it, and a peer may be asked."""
+    words = _("{peer} may know more about it. Shall I ask? It would read, and nothing else:")
+    how = _("👍 sends it, 👎 does not.")
+    return f"{words.format(peer=who(peer))}\n\n{quote(text)}\n\n{how}"
 
 
 def preview(peer: Peer, text: str, cls: Class | None, removed: Mapping[str, int]) -> str:
@@ -373,6 +382,16 @@ def _next(why: Why, code: str, retry_after_ms: int | None) -> str:
     return _("`!peers` shows what is agreed now.")
 
 
+def only_the_asker() -> str:
+    """Somebody else said yes or no to a preview."""
+    return _("Only whoever asked can send this, change it or cancel it.")
+
+
+def send_or_not() -> str:
+    """An answer to a preview that is neither."""
+    return _("Shall I send it? 👍 sends it, 👎 does not, and `edit: other words` changes it.")
+
+
 # -- links -----------------------------------------------------------------------------------------
 
 
@@ -408,6 +427,27 @@ def shown_key(peer: Peer, words: str | Sequence[str]) -> str:
     ).format(peer=who(peer), words=quoted(said.strip("` "), 200))
 
 
+def key_changed(peer: Peer, words: str | Sequence[str]) -> str:
+    """A peer shows another key than the one that was agreed on."""
+    said = words if isinstance(words, str) else " ".join(words)
+    return _(
+        "{peer} shows ANOTHER KEY than the one that was agreed on. I ask it nothing and answer it nothing "
+        "until somebody decides about the new key: {words}. Please ask that community in another way what "
+        "happened."
+    ).format(peer=who(peer), words=quoted(said.strip("` "), 200))
+
+
+def allowed_there(peer: Peer, grant: Grant | None) -> str:
+    """What the other community allows with us now (None: nothing), as its bot has signed it."""
+    if grant is None:
+        return _("The community of {peer} allows nothing with us any more.").format(peer=who(peer))
+    ours = {Direction.ASK: Direction.ANSWER, Direction.ANSWER: Direction.ASK}
+    seen_from_here = grant.model_copy(update={"direction": ours.get(grant.direction, grant.direction)})
+    return _("The community of {peer} has decided about us: {state}.").format(
+        peer=who(peer), state=wording_policy.grant_state(seen_from_here)
+    )
+
+
 def cannot_link(why: str) -> str:
     """Why there is no link; a `why` that is not in the table is told as it is."""
     if why in CANNOT_LINK:
@@ -418,22 +458,7 @@ def cannot_link(why: str) -> str:
 # -- proof -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A signed envelope of an exchange: its kind, who signed it for whom and when (ms), its hash (hex).
-
-    `valid`: its signature is that of the key that was pinned for `sender`.
-    """
-
-    kind: str
-    sender: str
-    to: str
-    at: int
-    digest: str
-    valid: bool
-
-
-def proof(steps: Sequence[Step]) -> str:
+def proof(steps: Sequence[Signature]) -> str:
     """The answer to `!proof`: what was signed by whom, in order, and whether it still checks."""
     if not steps:
         return nothing_to_prove()
@@ -443,12 +468,12 @@ def proof(steps: Sequence[Step]) -> str:
         + _("{time}: {what} {check}; hash {digest}").format(
             time=_moment(one.at),
             what=watch(one.kind, quoted(one.sender, 120), quoted(one.to, 120)),
-            check=good if one.valid else bad,
+            check=good if one.holds else bad,
             digest=quoted(one.digest[:16]),
         )
         for one in steps
     ]
-    if all(one.valid for one in steps):
+    if all(one.holds for one in steps):
         end = _(
             "Every step is signed with the key that was agreed on. "
             "Nobody can have changed a word of it since."
@@ -464,6 +489,27 @@ def nothing_to_prove() -> str:
         "There is nothing to prove about that. Write `!proof` as a reply to an answer that came from another "
         "community's bot."
     )
+
+
+def crossings(found: Sequence[Crossed]) -> str:
+    """The answer to `!audit`: what came and went lately, newest first; never its words."""
+    if not found:
+        return _("Nothing has come from other communities or gone to them yet.")
+    lines = []
+    for one in found:
+        words = _("in from {peer}") if one.way == "in" else _("out to {peer}")
+        way = words.format(peer=quoted(one.peer, 120))
+        verdict = _("allowed") if one.allowed else _("refused ({code})").format(code=quoted(one.code))
+        line = _("{time}: {way}, {kind}, {verdict} by {rule}").format(
+            time=_moment(one.at),
+            way=way,
+            kind=quoted(one.kind or "?"),
+            verdict=verdict,
+            rule=quoted(one.rule),
+        )
+        lines.append(f"- {line}")
+    end = _("`hearth links verify` proves that nothing was taken out of this record.")
+    return "\n".join([_("What crossed lately, newest first:"), *lines, "", end])
 
 
 def watch(kind: str, sender: str, to: str, cls: Class | None = None) -> str:

@@ -82,6 +82,10 @@ RULES: Final[Mapping[str, str]] = {
     "hearth.left": N_("I am no longer in the room where it was asked."),
     "hearth.welcome": N_("I say hello once in every room that I join."),
     "hearth.policy": N_("I say in the room what was changed in its policy."),
+    "peer.missing": N_("The community of {peer} has not allowed us to ask it."),
+    "link.room": N_("There is no link with {peer}, so I cannot ask it."),
+    "link.guard": N_("Too much went to and fro with that community in the last minute."),
+    "link.exp": N_("Its time was over before it could be done."),
     "grant.document": N_("The permission cannot be read: {problem}."),
     "peer.document": N_("The permission of the other community cannot be read: {problem}."),
     "hearth.deaths": N_("I was shut down again and again while I worked on it, so I put it aside."),
@@ -108,5 +112,6 @@ REMEDIES: Final[Mapping[str, str]] = {
     ),
     "ask_operator": N_("Whoever runs me can look with `hearth turns stuck` and try it again."),
     "wait": N_("Wait a minute, then write again."),
+    "link": N_("A moderator can begin one: `!link @bot:city.example`."),
 }
 """What would change a verdict; the keys are those of `Verdict.remedy`."""

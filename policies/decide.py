@@ -142,7 +142,7 @@ def decide(
     if request.deed in OF_PEERS or _is_of_peer(request):
         asks = request.deed is Deed.ASK_PEER
         refusal = _unsafe(request) or peers.granted(grants, theirs, request, now, asks=asks)
-        return refusal or (_previewed(verdict, policy, wish) if asks else verdict)
+        return refusal or (_granted(grants, request, policy, wish) if asks else verdict)
     return verdict
 
 
@@ -165,10 +165,16 @@ def _unsafe(request: Request) -> Verdict | None:
     return Verdict(False, Code.UNSAFE_ROOM, "hearth.policy_power", needed, "policy_setup")
 
 
-def _previewed(verdict: Verdict, policy: RoomPolicy, wish: RoomPolicy) -> Verdict:
+def _granted(
+    grants: Mapping[str, Grant | Unreadable], request: Request, policy: RoomPolicy, wish: RoomPolicy
+) -> Verdict:
+    """A question may leave: by which grant, decided by what, until when; and whether it is shown before."""
     strictest = policy.preview if wish.preview.allows(policy.preview) else wish.preview
-    params: dict[str, int | str] = {**verdict.params, "preview": str(strictest)}
-    return Verdict(verdict.allowed, verdict.code, verdict.rule, params, verdict.remedy)
+    grant = grants[request.peer]
+    by: dict[str, int | str] = {}
+    if isinstance(grant, Grant):  # else nothing was allowed
+        by = {"peer": grant.peer, "decided_by": grant.decided_by, "until": grant.until}
+    return Verdict(True, Code.ALLOWED, "grant.classes", {**by, "preview": str(strictest)})
 
 
 def _judge(policy: RoomPolicy, request: Request, now: int) -> Verdict:

@@ -118,7 +118,7 @@ _MEETS: Final = {
 }
 
 
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=10_000)
 def read_grant(text: str, peer: str) -> Grant | Unreadable:
     """The grant that stands under the state key `peer`. Total; what is wrong is said without quoting it."""
     if len(text) > LONGEST:

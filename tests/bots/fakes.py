@@ -14,7 +14,7 @@ from policies.room import LOOSEST, RoomPolicy, Voice
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from bots.base import Bot, Passage, Peer, Vote
+    from bots.base import Bot, Crossed, Passage, Peer, Signature, Vote
     from models.transcript import Transcript
     from policies.document import Standing
     from policies.verdict import Verdict
@@ -90,6 +90,12 @@ class FakeTools:
     levels_power = 100
     ruled_by_members = False
     known_peers: tuple[Peer, ...] = ()
+
+    async def proof(self, event_id: str) -> tuple[Signature, ...]:
+        return ()
+
+    async def crossings(self, limit: int = 20) -> tuple[Crossed, ...]:
+        return ()
 
     async def peers(self) -> tuple[Peer, ...]:
         return self.known_peers

@@ -382,6 +382,7 @@ def test_what_stands_alone(question: str, rewritten: str) -> None:
         ("When does it open?", "When does the pool of @ada open?"),
         ("When does it open?", "When does the pool https://pool.example open?"),
         ("When does it open?", "When does pool.example open?"),
+        ("When does it open?", "When does ..pool.example open?"),
         ("When does it open?", "When does the pool not open?"),
         ("When does it not open?", "When does the pool open?"),
         ("When does it open?", "When does the pool close?"),

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from bots import wording_links
 from bots.asking import asking, choose, preview_answer
-from bots.base import FromPeer, Peer
+from bots.base import FromPeer, Peer, Signature
 from bots.keywords import key_words, spoken
 from bots.language import speaking
 from bots.proposing import Mistake
-from bots.wording_links import CANNOT_LINK, CHOSEN, KINDS, MISTAKES, REASONS, Step, Why
+from bots.wording_links import CANNOT_LINK, CHOSEN, KINDS, MISTAKES, REASONS, Why
 from bridge.link.bodies import Kind
 from bridge.matrix.render import to_html, words
 from policies.classes import Class
@@ -115,7 +115,7 @@ def test_a_peer_writes_nothing_into_our_words(name: str, text: str, code: str) -
     """Whatever its card, its answer, its sources and its codes say: no link, no heading, nobody pinged."""
     peer = Peer("bot:city.example", name=name)
     found = FromPeer("answered", "bot:city.example", name, text, ((text, code),), model=code, through=(code,))
-    step = Step(code, name, code, 0, text, valid=True)
+    step = Signature(code, name, code, 0, text, holds=True)
     for said in (
         wording_links.answer(found),
         wording_links.preview(peer, text, Class.GENERAL, {code: 1}),
@@ -216,8 +216,8 @@ def test_a_key_is_told_as_words() -> None:
 
 def test_proof_names_each_step_and_what_is_wrong() -> None:
     """In order, with its time and hash; one wrong signature is enough to warn."""
-    ask = Step("ask", "bot:a.example", "bot:b.example", 1_780_000_000_000, "ab" * 32, valid=True)
-    back = Step("answer", "bot:b.example", "bot:a.example", 1_780_000_060_000, "cd" * 32, valid=False)
+    ask = Signature("ask", "bot:a.example", "bot:b.example", 1_780_000_000_000, "ab" * 32, holds=True)
+    back = Signature("answer", "bot:b.example", "bot:a.example", 1_780_000_060_000, "cd" * 32, holds=False)
     good, bad = wording_links.proof([ask]), wording_links.proof([ask, back])
     assert "28 May 2026, 20:26 UTC: `bot:a.example` asks `bot:b.example` a question." in good
     assert "`abababababababab`" in good

@@ -89,7 +89,8 @@ def but(document: Any, **changes: Any) -> Any:
 def test_a_question_leaves_where_everybody_agrees() -> None:
     """The ceiling, the room, its grant and the peer's: both directions, with a preview."""
     told = judge(ASK)
-    assert (told.allowed, told.params) == (True, {"preview": "always"})
+    by: dict[str, int | str] = {"peer": CITY, "decided_by": GRANT.decided_by, "until": GRANT.until}
+    assert (told.allowed, told.rule, told.params) == (True, "grant.classes", by | {"preview": "always"})
     assert judge(TELL).allowed
     assert judge(READ).allowed
 
