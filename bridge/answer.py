@@ -9,8 +9,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bots.commands import CommandName, is_ear, is_sign, parse, wants_more
-from bots.conversation import Keyed, PlaceKind, Redact, Revise, Role, Say, TurnKind, action_key
+from bots.asking import called, preview_answer, spoken_ask
+from bots.base import Peer
+from bots.commands import CommandName, is_ear, is_sign, parse, strip_mention, wants_more
+from bots.conversation import Keyed, OpenLink, PlaceKind, Redact, Revise, Role, Say, TurnKind, action_key
 from bridge.journal import LONG, Admission
 from bridge.platform import EventKind
 from policies.decide import Deed, Request
@@ -30,9 +32,15 @@ if TYPE_CHECKING:
 CHAT = "chat"
 STEWARD = "steward"
 SCRIBE = "scribe"
+ENVOY = "envoy"
 STOP = "stop"
 BRAKE = "brake"
+ENVELOPE = "envelope"
 _OF_THE_ROOM = frozenset({CommandName.PROPOSE, CommandName.VOTE, CommandName.RECOUNT})
+_OF_THE_ENVOY = frozenset({CommandName.ASK, CommandName.LINK, CommandName.PROOF, CommandName.AUDIT})
+NEWS = (EventKind.JOINED, EventKind.POLICY, EventKind.GRANT, EventKind.ENVELOPE)
+CONFIRMED = frozenset({STEWARD, ENVOY})
+"""Bots that wait for a yes or a no to what they offered."""
 TALK = "\x1ftalk"
 
 OF_THE_SCRIBE = frozenset(
@@ -53,26 +61,25 @@ PROGRESS_EDITS = 11
 """Edits of a draft before the final one; with it, twelve (a message of a thousand edits kills clients)."""
 
 
-def judge(  # noqa: PLR0911 - a table of what can arrive
-    event: Event, known: Known, *, own_id: str, own_name: str, voice: Voice
+def judge(  # noqa: C901, PLR0911 - a table of what can arrive
+    event: Event, known: Known, *, own_id: str, own_name: str, voice: Voice, links: bool = False
 ) -> Admission:
     """T1: work for a bot, a control, or context.
 
     A message is ours if the platform says so (mention, direct room), if it replies to what we
     said, or if it is one of our commands. Commands need no mention, because `!why` is a reply to
     anybody's message; an unknown `!word` is ours only if it is addressed to us. What is spoken is
-    ours too where the place wants all of it listened to (`voice`).
+    ours too where the place wants all of it listened to (`voice`). `links`: there is an envoy.
     """
     lane = lane_of(event.place, event.thread)
-    if event.kind in (EventKind.JOINED, EventKind.POLICY, EventKind.GRANT):
-        # A room that we were in before our first start has been greeted, or does not want to be; and
-        # joining is our own event, while of a policy that we set ourselves everybody has been told.
-        silent = event.context_only or (event.own and event.kind is not EventKind.JOINED)
-        return Admission() if silent else Admission(STEWARD, lane)
+    if event.kind in NEWS:
+        return _news(event, known, lane)
     addressed = event.addressed or known.replies_to_us or known.waiting_turn is not None
     command = parse(event.text, own_id=own_id, own_name=own_name)
-    if event.kind is EventKind.REACTION and known.waiting_bot == STEWARD and is_sign(event.text):
-        return Admission(STEWARD, lane)
+    if known.place is not None and known.place.links is not None and command is None:
+        return Admission()  # a link room is no place to chat: people of the other community read along
+    if _takes_up(event, known, command):
+        return Admission(known.waiting_bot, lane)
     if event.kind is EventKind.REACTION or (command is not None and command.name in OF_THE_SCRIBE):
         heed = command is not None or (known.about is not None and is_ear(event.text))
         return _listening(event, known) if heed else Admission()
@@ -82,8 +89,10 @@ def judge(  # noqa: PLR0911 - a table of what can arrive
         # One after the other in the whole room, so that two proposals on one matter see each other.
         whole = lane_of(event.place, None)
         return Admission(STEWARD, whole, votes=command.name == CommandName.VOTE)
-    if known.waiting_turn is not None and known.waiting_bot == STEWARD and command is None:
-        return Admission(STEWARD, lane)
+    if links and _is_for_the_envoy(
+        event, known, command, addressed=addressed, own_id=own_id, own_name=own_name
+    ):
+        return Admission(ENVOY, lane)
     if command is not None and (addressed or command.name != CommandName.UNKNOWN):
         return Admission(STEWARD, lane)
     if known.about is not None and known.about.id == event.id and (addressed or voice in LISTENING):
@@ -91,6 +100,40 @@ def judge(  # noqa: PLR0911 - a table of what can arrive
     if not event.text.strip() or not (addressed or _answers_all(event, known)):
         return Admission()
     return Admission(CHAT, lane, unasked=not addressed)
+
+
+def _news(event: Event, known: Known, lane: str) -> Admission:
+    """What is no message: an envelope is a control; of a place that we joined, or its rules, people are told.
+
+    A room that we were in before our first start has been greeted, or does not want to be. Joining is our own
+    event, while of a policy that we set ourselves everybody has been told. A link room is no place to chat.
+    """
+    if event.kind is EventKind.ENVELOPE:
+        return Admission() if event.own or event.context_only else Admission(control=ENVELOPE)
+    silent = event.context_only or (event.own and event.kind is not EventKind.JOINED)
+    silent |= known.place is not None and known.place.links is not None
+    return Admission() if silent else Admission(STEWARD, lane)
+
+
+def _takes_up(event: Event, known: Known, command: Command | None) -> bool:
+    """Whether it answers what a bot has offered: in words, or by a sign on that."""
+    if known.waiting_turn is None or known.waiting_bot not in CONFIRMED:
+        return False
+    if event.kind is EventKind.REACTION:
+        return is_sign(event.text)
+    # What replies to an answer with an offer at its end is about the answer, unless it says yes or no.
+    return command is None and (not known.waiting_offer or preview_answer(event.text) is not None)
+
+
+def _is_for_the_envoy(
+    event: Event, known: Known, command: Command | None, *, addressed: bool, own_id: str, own_name: str
+) -> bool:
+    """Whether it asks for a peer, by a command, or in plain words for one that this place has a grant for."""
+    if command is not None:
+        return command.name in _OF_THE_ENVOY
+    grants = () if known.place is None else known.place.place.grants
+    names = [name for peer, _ in grants for name in called(Peer(peer))]
+    return addressed and spoken_ask(strip_mention(event.text, own_id, own_name), names) is not None
 
 
 def _answers_all(event: Event, known: Known) -> bool:
@@ -128,7 +171,7 @@ def is_long(about: Message | None) -> bool:
 
 TO_EVERYBODY = (TurnKind.WELCOME, TurnKind.POLICY)
 """Kinds of turns that are said to the whole place and reply to nothing."""
-DEEDS = {CHAT: Deed.ANSWER, SCRIBE: Deed.TRANSCRIBE, STEWARD: Deed.COMMAND}
+DEEDS = {CHAT: Deed.ANSWER, SCRIBE: Deed.TRANSCRIBE, STEWARD: Deed.COMMAND, ENVOY: Deed.COMMAND}
 
 
 def request_for(
@@ -246,12 +289,14 @@ def plan(
     said: Sequence[str] = (),
     files: Sequence[Upload] = (),
     state: Sequence[PutState] = (),
+    link: str = "",
 ) -> tuple[Keyed, ...]:
     """The actions of a settled turn.
 
     Without a draft every part is said. With a draft (or, for an edited question, with what was
     `said` before) the common parts are revised, what is more is said, the surplus is taken back.
-    Files come last: each is put on the server, then shown; then what is set in the room's state.
+    Files come last: each is put on the server, then shown; then what is set in the room's state, and the
+    room that is shared with the peer `link`.
     """
     standing = [draft_key] if draft_key is not None else list(said)
     actions: list[Keyed] = []
@@ -275,6 +320,8 @@ def plan(
         show = Say(file.name, shown.reply_to, shown.thread, upload=_key(turn, Role.FILE, index))
         actions.append(Keyed(show, Role.ANSWER, max(len(parts), len(standing)) + index))
     actions += [Keyed(one, Role.STATE, index) for index, one in enumerate(state)]
+    if link:
+        actions.append(Keyed(OpenLink(link, (turn.asker.id,)), Role.LINK))
     return tuple(actions)
 
 

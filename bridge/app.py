@@ -27,6 +27,7 @@ import structlog
 
 import bots
 from bots.chat import Chat, parse_persona
+from bots.envoy import Envoy
 from bots.librarian import Librarian
 from bots.scribe import Scribe
 from bots.steward import Steward
@@ -34,6 +35,8 @@ from bridge.credentials import mastodon_token
 from bridge.delivery import Delivery
 from bridge.ears import listening
 from bridge.journal import Journal
+from bridge.link.community import Community
+from bridge.link.key import link_key
 from bridge.mastodon.platform import MastodonPlatform
 from bridge.matrix.platform import MatrixPlatform
 from bridge.notes import Notes
@@ -92,6 +95,8 @@ class Account:
     platform: Platform
     policy: RoomPolicy
     options: Options
+    links: bool = False
+    """Whether it has link rooms."""
 
 
 class _Service:
@@ -101,9 +106,12 @@ class _Service:
         platform = account.platform
         self.name = platform.account
         self.delivery = Delivery(house.journal, platform, house.clock, rng)
-        self.router = Router(
-            replace(house, policy=account.policy), platform, self.delivery, bots, account.options, rng
-        )
+        house = replace(house, policy=account.policy, community=house.community if account.links else None)
+        self.router = Router(house, platform, self.delivery, bots, account.options, rng)
+        if self.router.links is not None and isinstance(platform, MatrixPlatform):
+            links = self.router.links
+            platform.wants_link = links.wants
+        self._linking: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
         self._delivering: asyncio.Task[None] | None = None
@@ -112,7 +120,7 @@ class _Service:
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The loops that were started."""
-        loops = (self._listening, self._working, self._delivering, self._counting)
+        loops = (self._listening, self._working, self._delivering, self._counting, self._linking)
         return [task for task in loops if task is not None]
 
     async def start(self) -> None:
@@ -122,12 +130,15 @@ class _Service:
         self._working = asyncio.create_task(self.router.work())
         self._delivering = asyncio.create_task(self.delivery.run())
         self._counting = asyncio.create_task(self.router.votes.watch())
+        if self.router.links is not None:
+            self._linking = asyncio.create_task(self.router.links.watch())
         log.info("account_started", account=self.name)
 
     async def stop(self) -> None:
         """End in order: no more claims, what runs and what is to be sent gets its grace, then hang up."""
         await _end(self._working)
         await _end(self._counting)
+        await _end(self._linking)
         await self.router.finish(TURNS_GRACE)
         await _end(self._delivering)
         await self.delivery.drain(OUTBOX_GRACE)
@@ -228,8 +239,22 @@ async def opened(
             host=host,
             ears=await _ears(settings, sockets, stack) if hears else None,
             notes=_notes(settings, stack),
+            community=await asyncio.to_thread(_community, settings),
             retention_days=settings.retention_days,
         )
+
+
+def _community(settings: Settings) -> Community | None:
+    """Who we are towards other communities; None where there are no link rooms, or none are wanted."""
+    if settings.matrix is None or not settings.links.enabled:
+        return None
+    return Community(
+        key=link_key(settings.credentials()),
+        name=settings.community or settings.matrix.user,
+        about=settings.links.about,
+        home=settings.links.home_room,
+        languages=(settings.chat.language,),
+    )
 
 
 def _notes(settings: Settings, stack: AsyncExitStack) -> Notes | None:
@@ -325,7 +350,12 @@ def bots_of(settings: Settings) -> dict[str, Bot]:
         context_messages=min(persona.context_messages, settings.chat.context_messages),
     )
     chat = Librarian(persona) if settings.notes else Chat(persona)
-    return {"chat": chat, "scribe": Scribe(chat), "steward": Steward(persona.name, settings.community)}
+    return {
+        "chat": chat,
+        "scribe": Scribe(chat),
+        "steward": Steward(persona.name, settings.community),
+        "envoy": Envoy(chat, persona.name, int(settings.links.wait.total_seconds() * 1000)),
+    }
 
 
 def options_of(settings: Settings, own_name: str) -> Options:
@@ -353,7 +383,7 @@ async def run(settings: Settings, *, ready: Callable[[], None] | None = None) ->
         accounts: list[Account] = []
         if settings.matrix is not None:
             matrix = await _matrix(settings, settings.matrix, house, rng, own_name)
-            accounts.append(Account(matrix, settings.room_policy, options))
+            accounts.append(Account(matrix, settings.room_policy, options, links=True))
         accounts += [await _mastodon(settings, one, options, house, rng) for one in settings.mastodon]
         for account in accounts:
             stack.push_async_callback(account.platform.close)

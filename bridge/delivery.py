@@ -99,6 +99,8 @@ class Delivery:
         self._unclear: set[str] = set()
         """Keys of actions that an attempt of this process may have done."""
         self.counts = _Counts()
+        self.may_send: Callable[[StoredAction], Awaitable[bool]] | None = None
+        """Asked right before an action is done; what it says no to, it has withdrawn."""
         self.on_parked: Callable[[StoredAction], Awaitable[None]] | None = None
         """Told of what could not be done, before anything else is done in that place."""
 
@@ -193,6 +195,8 @@ class Delivery:
             self.counts.sent += 1
 
     async def _attempt(self, action: StoredAction) -> None:
+        if self.may_send is not None and not await self.may_send(action):
+            return
         what = before(
             action,
             device=self._platform.device,

@@ -15,6 +15,7 @@ import asyncio
 import sqlite3
 from contextlib import aclosing
 from dataclasses import replace
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,6 +28,8 @@ from bots.language import speaking
 from bridge import answer
 from bridge.delivery import backoff
 from bridge.journal import Outcome, Settlement
+from bridge.journal.links import Step, Taken
+from bridge.links import Links
 from bridge.platform import Batch, Misconfigured, Parts, Retryable
 from bridge.run import Run
 from bridge.schedule import Doorbell
@@ -59,6 +62,7 @@ DAY_MS = 86_400_000
 MORE_MS = DAY_MS
 """How long the rest of a long answer is kept for whoever asks for more."""
 ALLOWED = Verdict(True, Code.ALLOWED, "hearth.welcome")
+NO_LINKS = Verdict(False, Code.NO_GRANT, "grant.missing")
 NEWS = Verdict(True, Code.ALLOWED, "hearth.policy")
 
 
@@ -85,6 +89,13 @@ class Router:
         self._bell = Doorbell(house.clock)
         self.votes = Votes(house, platform, delivery, own_name=options.own_name)
         delivery.on_parked = self.votes.not_written
+        self.links: Links | None = None
+        """What goes between us and bots of other communities; None: nothing does."""
+        if house.community is not None:
+            self.links = Links(
+                house, house.community, platform, delivery, rng=rng, names=lambda: token_urlsafe(24)
+            )
+            self.links.on_work = self._bell.ring
         self._running: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._unsettled: dict[int, int] = {}
@@ -105,6 +116,8 @@ class Router:
         )
         if parked:
             log.error("turns_parked", turns=parked, remedy="see `hearth turns stuck`")
+        if self.links is not None:
+            await self.links.recover()
         await self._handle_controls()
 
     # -- listen -----------------------------------------------------------------------------------
@@ -145,6 +158,7 @@ class Router:
                 own_id=self._platform.account,
                 own_name=self._options.own_name,
                 voice=self._house.policy.voice,
+                links=self.links is not None,
             )
 
         admitted = await self._journal.admit(batch, judge, self._clock.now())
@@ -157,6 +171,8 @@ class Router:
             self._delivery.ring()
         if admitted.ballots or batch.places:
             self.votes.ring()
+        if self.links is not None and (batch.places or admitted.deliveries):
+            self.links.ring()
         if admitted.work or admitted.cancelled:
             self._bell.ring()
 
@@ -172,10 +188,21 @@ class Router:
 
     async def _handle_controls(self) -> None:
         for control in await self._journal.controls(self._platform.account):
-            if control.name == answer.BRAKE:
-                await self.votes.brake(control)
-            else:
-                await self._stop(control)
+            match control.name:
+                case answer.BRAKE:
+                    await self.votes.brake(control)
+                case answer.ENVELOPE:
+                    await self._receive(control)
+                case _:
+                    await self._stop(control)
+
+    async def _receive(self, control: Control) -> None:
+        """An envelope of another community's bot. Without links of ours it is kept, and nothing else."""
+        if self.links is None:
+            await self._journal.take(control, Taken(), self._platform.device, self._clock.now())
+            return
+        await self._cancel(await self.links.receive(control))
+        self._bell.ring()
 
     async def _stop(self, control: Control) -> None:
         now = self._clock.now()
@@ -210,6 +237,8 @@ class Router:
             now,
         )
         await self._cancel(stopped)
+        if self.links is not None:
+            self.links.ring()
         log.info("stopped", place=control.place.id, turns=stopped, code=str(verdict.code))
         self._delivery.ring()
         self._bell.ring()
@@ -294,7 +323,9 @@ class Router:
     async def _decide(self, claimed: Claimed, now: int) -> None:
         turn = claimed.turn
         rest = answer.continuation(turn)
-        if answer.needs_no_request(turn):
+        if turn.kind is TurnKind.ASKED:
+            verdict = NO_LINKS if self.links is None else await self.links.may_answer(claimed)
+        elif answer.needs_no_request(turn):
             verdict = NEWS if turn.kind is TurnKind.POLICY else ALLOWED
         else:
             request = answer.request_for(
@@ -377,6 +408,13 @@ class Router:
         return self._options.long_deadline if claimed.long else self._options.turn_deadline
 
     async def _answer(self, claimed: Claimed, verdict: Verdict, reply: Reply, draft_key: str | None) -> None:
+        step: Step | None = None
+        if self.links is not None and (reply.peer is not None or reply.link):
+            found = await self.links.step(claimed, reply)
+            if isinstance(found, Verdict):  # between the decision and now, something has changed
+                await self._settle(claimed, Outcome.REFUSED, found, wording.refusal(found), notice=True)
+                return
+            step = found
         parts = self._platform.parts(reply.text, claimed.turn.message.id) if reply.text.strip() else Parts(())
         wait = reply.wait
         if parts.rest and wait is None:
@@ -389,9 +427,11 @@ class Router:
             said=claimed.said,
             files=reply.files,
             state=reply.state if self._platform.takes_votes else (),
+            link=reply.link if step is not None else "",
         )
+        verdict = reply.verdict or verdict
         settlement = Settlement(
-            outcome=Outcome.ANSWERED,
+            outcome=Outcome.ANSWERED if verdict.allowed else Outcome.REFUSED,
             verdict=verdict,
             actions=actions,
             features={**reply.features, "characters": len(reply.text), "parts": len(parts.shown)},
@@ -400,6 +440,7 @@ class Router:
             wait_state=None if wait is None else wait.state,
             heard=reply.heard,
             vote=reply.vote,
+            step=step,
             # Where the platform keeps no state, the journal does.
             documents={}
             if self._platform.takes_votes
@@ -450,6 +491,9 @@ class Router:
         draft_key: str | None = None,
         park: bool = False,
     ) -> None:
+        if claimed.turn.kind is TurnKind.ASKED:
+            await self._refuse_peer(claimed, outcome, verdict)
+            return
         actions = answer.plan(
             claimed.turn,
             (words,) if words else (),
@@ -459,6 +503,14 @@ class Router:
             draft_key=draft_key or claimed.draft_key,
         )
         await self._store(claimed, Settlement(outcome, verdict, actions, park=park))
+
+    async def _refuse_peer(self, claimed: Claimed, outcome: Outcome, verdict: Verdict) -> None:
+        """Nobody who speaks our language waits for these words: the peer is told a code and a rule."""
+        step = None
+        if self.links is not None:
+            why = self.links.refusal(verdict, failed=outcome is Outcome.FAILED)
+            step = await self.links.answer(claimed.turn.waited, why, claimed.turn.cause)
+        await self._store(claimed, Settlement(outcome, verdict, step=step))
 
     async def _store(self, claimed: Claimed, settlement: Settlement) -> None:
         now = self._clock.now()

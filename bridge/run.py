@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SHOW_QUEUE_AFTER = 3.0
 """Seconds in the model's queue before people are told their position."""
+UNSHOWN = (TurnKind.REVISION, TurnKind.ASKED)
+"""Of these nobody sees drafts: the old answer stands until the new one is whole; a peer gets the whole."""
 TYPING_EVERY = 20.0
 """Seconds between renewals of the typing notice, which servers let lapse after thirty."""
 
@@ -96,7 +98,7 @@ class Run:
 
     async def _show(self, text: str, done: float | None = None) -> None:
         turn = self._claimed.turn
-        if not self._options.streaming or turn.kind is TurnKind.REVISION or turn.unasked:
+        if not self._options.streaming or turn.kind in UNSHOWN or turn.unasked:
             return  # an edited question: the old answer stands until the new one is whole
         if self.draft_key is None:
             say = answer.say(turn, self._platform.parts(text, turn.message.id).shown[0])
@@ -135,7 +137,7 @@ class Run:
 
     async def _presence(self) -> None:
         turn = self._claimed.turn
-        if turn.kind is TurnKind.WELCOME or turn.unasked:
+        if turn.kind in (TurnKind.WELCOME, TurnKind.ASKED) or turn.unasked:
             return
         typing = False
         try:

@@ -340,6 +340,30 @@ class PolicySettings(Section):
     )
 
 
+class LinkSettings(Section):
+    """Links with other communities."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether rooms may link this bot with bots of other communities. `false`: nothing "
+        "comes in and nothing goes out, whatever rooms have decided.",
+    )
+    home_room: str = Field(
+        default="",
+        description='The room (its id, as in `"!id:example.org"`) by whose rules and grants other '
+        "communities are answered. Unset: none is.",
+    )
+    about: str = Field(
+        default="", max_length=500, description="What can be asked here, for the card that others see."
+    )
+    wait: Duration = Field(
+        default=timedelta(hours=1),
+        gt=ZERO,
+        le=timedelta(days=7),
+        description="How long a question to another community waits for its answer.",
+    )
+
+
 class ChatSettings(Section):
     """How the bot talks."""
 

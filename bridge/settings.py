@@ -25,6 +25,7 @@ from bridge.sections import (
     ChatSettings,
     DeliverySettings,
     LimitSettings,
+    LinkSettings,
     MastodonSettings,
     MatrixSettings,
     ModelSettings,
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     )
     speech: SpeechSettings = Field(default=SpeechSettings(), description="The speech model.")
     policy: PolicySettings = Field(default=PolicySettings(), description="What every room allows.")
+    links: LinkSettings = Field(default=LinkSettings(), description="Links with other communities.")
     chat: ChatSettings = Field(default=ChatSettings(), description="How the bot talks.")
     delivery: DeliverySettings = Field(default=DeliverySettings(), description="What people see meanwhile.")
     limits: LimitSettings = Field(default=LimitSettings(), description="Bounds on what runs at once.")

@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from bots.base import Status, Unfetchable
+from bots.base import Crossed, Signature, Status, Unfetchable
+from bots.conversation import Place, PlaceKind, TurnKind
 from bridge.platform import Broken, Refused
 from models.client import ModelMisconfigured
 from models.host import State
+from policies.classes import Class
 from policies.decide import Deed, Request, decide
 from policies.document import Unreadable, held, limits_of
-from policies.grant import grants_of
+from policies.grant import grants_of, read_grant
 from policies.room import Voice
+from policies.screens import screen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from bots.base import Chunk, Decided, Heard, Passage, Peer, Vote
     from bots.conversation import Message, Person
     from bridge.journal import Claimed, Journal
+    from bridge.link.community import Community
     from bridge.notes import Notes
     from bridge.platform import Platform
     from bridge.schedule import Clock
@@ -85,6 +89,8 @@ class House:
     """None: voice is off."""
     notes: Notes | None = None
     """None: the community has no notes."""
+    community: Community | None = None
+    """Who we are towards bots of other communities; None: there are no links."""
 
     @property
     def model_ready(self) -> bool:
@@ -137,18 +143,44 @@ class TurnTools:
         return self._platform.takes_files
 
     async def may(self, request: Request) -> Verdict:
-        """Ask the policy of this place; who asks is a fact of the turn, whatever the bot says."""
-        turn = self._claimed.turn
-        facts = replace(
+        """Ask the policy of this place; who asks is a fact of the turn, whatever the bot says.
+
+        Where a peer asks, it is the policy of the room that is our home: the link room has none.
+        """
+        turn, facts, now = self._claimed.turn, self._claimed.facts, self._house.clock.now()
+        account = turn.place.account
+        known = replace(
             request,
             asker=turn.asker.id,
             asker_is_bot=turn.asker.is_bot,
             power=turn.asker.power,
-            ruled_by_members=self._claimed.facts.ruled_by_members,
             remote_model=self._house.model_is_remote,
         )
-        grants = grants_of(turn.place.grants)
-        return decide(self._house.policy, grants, facts, self._house.clock.now(), room=turn.place.policy)
+        theirs = None
+        if turn.kind is TurnKind.ASKED:
+            home = "" if self._house.community is None else self._house.community.home
+            facts = await self._house.journal.place(account, home) or replace(facts, place=Place(account, ""))
+            peer = str(turn.waited.get("peer", ""))
+            use = await self._house.journal.link_use(account, "", peer, "", now)
+            cls = Class(str(turn.waited["class"]))
+            screened = screen(turn.message.text)
+            known = replace(known, peer=peer, peer_key=use.key, cls=cls, screened=screened)
+        elif request.deed is Deed.ASK_PEER:
+            use = await self._house.journal.link_use(account, turn.place.id, request.peer, turn.asker.id, now)
+            counts = self._claimed.counters
+            known = replace(
+                known,
+                direct=turn.place.kind is PlaceKind.DIRECT,
+                asked_today=counts.asked_today,
+                place_today=counts.place_today,
+                peer_key=use.key,
+                peer_today=use.peer_today,
+                peer_person_today=use.person_today,
+            )
+            theirs = read_grant(use.theirs, account.removeprefix("@")) if use.theirs else None
+        known = replace(known, ruled_by_members=facts.ruled_by_members)
+        grants = grants_of(facts.place.grants)
+        return decide(self._house.policy, grants, known, now, room=facts.place.policy, theirs=theirs)
 
     @property
     def ceiling(self) -> RoomPolicy:
@@ -266,10 +298,36 @@ class TurnTools:
         """The power that changing power levels takes."""
         return self._claimed.facts.levels_power
 
+    async def proof(self, event_id: str) -> tuple[Signature, ...]:
+        """The signed envelopes behind what we said in `event_id`, in order."""
+        place, us = self._claimed.turn.place, self._house.community
+        if us is None:
+            return ()
+        steps, pinned = await self._house.journal.proof(place.account, place.id, event_id)
+        keys = {**pinned, place.account.removeprefix("@"): us.card.key}
+        return tuple(
+            Signature(
+                kind=str(one.header.kind),
+                sender=one.header.sender,
+                to=one.header.to,
+                at=one.header.iat,
+                digest=one.digest,
+                holds=one.is_by(keys.get(one.header.sender, "")),
+            )
+            for one in steps
+        )
+
+    async def crossings(self, limit: int = 20) -> tuple[Crossed, ...]:
+        """The last of what crossed between this community and others, newest first."""
+        found = await self._house.journal.crossed(self._claimed.turn.place.account, "", limit)
+        return tuple(
+            Crossed(one.at, one.peer, one.way, one.kind, one.allowed, one.code, one.rule) for one in found
+        )
+
     async def peers(self) -> tuple[Peer, ...]:
         """The peers that this place has a grant for, or that we are linked with."""
         place = self._claimed.turn.place
-        return await self._house.journal.peers(place.account, place.id)
+        return await self._house.journal.peers_of(place.account, place.id)
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:
         """The votes of this place, newest first."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bots.base import Draft, Reply
 from bots.commands import strip_mention
+from bots.envoy import Envoy
 from bots.steward import Steward
 from bridge.delivery import Delivery
 from bridge.journal import Journal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from bots.base import Bot, Tools, Waiting
     from bots.conversation import Turn
+    from bridge.link.community import Community
     from bridge.notes import Notes
     from models.client import ChatClient
     from models.hearing import SpeechClient
@@ -59,7 +61,12 @@ WRITES = (
     "close_vote",
     "handle_brake",
     "remind",
+    "take",
+    "tell_peer",
+    "cancel_told",
+    "unsent",
 )
+ASK_WAIT_MS = 600_000
 ANYONE = LOOSEST.model_copy(update={"voice": Voice.ASKED})
 
 
@@ -198,6 +205,7 @@ class Process:
         model: FakeModel | None = None,
         speech: FakeSpeech | None = None,
         notes: Notes | None = None,
+        community: Community | None = None,
         **platform: Any,
     ) -> None:
         self.server = server
@@ -214,6 +222,7 @@ class Process:
         self._model = model or FakeModel()
         self._speech = speech or FakeSpeech()
         self._notes = notes
+        self._community = community
         self._tasks: list[asyncio.Task[None]] = []
         self._reaper: asyncio.Task[None]
         self.over = False
@@ -252,6 +261,7 @@ class Process:
                 spool=self.path.parent,
             ),
             notes=self._notes,
+            community=self._community,
         )
 
     async def start(self) -> Process:
@@ -263,6 +273,7 @@ class Process:
         house = self._house()
         scribe = self.scribe or self.bot
         bots: dict[str, Bot] = {"chat": self.bot, "scribe": scribe, "steward": Steward("Hearth")}
+        bots["envoy"] = Envoy(self.bot, "Hearth", ASK_WAIT_MS)
         self.router = self._router_class(house, self.platform, self.delivery, bots, self.options, rng)
         starting = asyncio.create_task(self._start())
         await asyncio.wait([starting])
@@ -282,6 +293,8 @@ class Process:
                 self.router.votes.watch(),
             )
         ]
+        if self.router.links is not None:
+            self._tasks.append(asyncio.create_task(self.router.links.watch()))
         self._reaper = asyncio.create_task(self._reap())
 
     async def _reap(self) -> None:
@@ -305,9 +318,10 @@ class Process:
                 cursor = await self.journal.cursor(self.platform.account)
                 counts = await self.journal.counts()
                 read = int(cursor or 0) == len(self.server.stream)
-                owed = counts.pending or counts.running or counts.undelivered
+                owed = bool(counts.pending or counts.running or counts.undelivered)
                 votes, _ = await self.journal.votes_to_count(self.platform.account, self.clock.now())
                 owed = owed or any(vote.poll is not None for vote in votes)
+                owed = owed or bool(await self.journal.controls(self.platform.account))
                 if read and not owed and not self.router._running and not self.delivery._busy:
                     return True
                 await asyncio.sleep(pause)
@@ -323,8 +337,8 @@ class Process:
     async def stop(self, grace: float = 20.0) -> None:
         """A graceful stop, in the order of `bridge.app`."""
         self.over = True
-        listen, work, deliver, count = self._tasks
-        await _end([work, count])
+        listen, work, deliver, *others = self._tasks
+        await _end([work, *others])
         await self.router.finish(grace)
         await _end([deliver])
         await self.delivery.drain(5)

@@ -16,6 +16,7 @@ from bots.commands import CommandName, parse
 from bots.conversation import (
     Attachment,
     ClosePoll,
+    OpenLink,
     OpenPoll,
     Person,
     Place,
@@ -275,7 +276,7 @@ class FakeServer:
 
     # -- the client ---------------------------------------------------------------------------------
 
-    def put(self, action: StoredAction, device: str) -> str | None:
+    def put(self, action: StoredAction, device: str) -> str | None:  # noqa: C901 - a table of kinds
         """What a send request does; the id of the event, the old one for a key that is remembered."""
         remembered = self.keys.get((device, action.key))
         if remembered is not None and self.now() - remembered[1] <= self.key_memory * 1000:
@@ -294,6 +295,8 @@ class FakeServer:
             case SendEnvelope() as sent:
                 event = self._event(action.place, EventKind.ENVELOPE, Person(OWN), sent.envelope, sync=False)
                 more = {}
+            case OpenLink() as link:
+                return f"!link:{link.peer}"
             case OpenPoll() | ClosePoll():
                 return self._poll(action, device)
             case PutState() as put:
@@ -322,7 +325,7 @@ class FakeServer:
         return self.files[source]
 
     def find(self, action: StoredAction) -> str | Found:
-        if isinstance(action.action, Upload):
+        if isinstance(action.action, Upload | OpenLink):
             return Found.ABSENT
         if self.blind:
             return Found.UNKNOWN

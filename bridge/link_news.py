@@ -1,0 +1,71 @@
+"""What people are told of links: which key a peer shows, what the other community allows.
+
+In the room that asked for the link, and of keys in the link room, too. Each thing is said once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bots import wording_links
+from bots.base import Peer
+from bots.conversation import Keyed, Role, Say
+from bots.keywords import key_words
+from bots.language import speaking
+from bridge.journal.links import Sent
+from policies.document import held
+from policies.grant import Grant, read_grant
+
+if TYPE_CHECKING:
+    from bridge.journal import Control
+    from bridge.link import bodies
+    from bridge.tools import House
+
+
+class News:
+    """What to say of the links of one account."""
+
+    def __init__(self, house: House, account: str) -> None:
+        self._house = house
+        self._journal = house.journal
+        self._clock = house.clock
+        self._account = account
+
+    async def shown(
+        self, peer: str, card: bodies.Card, control: Control, *, changed: bool = False
+    ) -> tuple[Sent, ...]:
+        """Say which key a peer shows, in the link room and where the link was asked for; once a key."""
+        account, place = self._account, control.place.id
+        before = next(
+            (one for one in await self._journal.peers_of(account, place) if one.address == peer), None
+        )
+        if before is not None and before.key == card.key:
+            return ()
+        shown = Peer(peer, card.name, card.key)
+        asked_in = await self._journal.wanted_in(account, peer)
+        said = []
+        for where in dict.fromkeys(one for one in (place, asked_in) if one):
+            with speaking(await self._language(where)):
+                words = wording_links.key_changed if changed else wording_links.shown_key
+                text = words(shown, key_words(card.key))
+            said.append(Sent(where, control.event, Keyed(Say(text, notice=True), Role.ANSWER)))
+        return tuple(said)
+
+    async def allowed(self, peer: str, grant: str, control: Control) -> tuple[Sent, ...]:
+        """Say in the room that asked for the link what the other community allows; once for each change."""
+        account = self._account
+        place = await self._journal.wanted_in(account, peer)
+        use = await self._journal.link_use(account, place, peer, "", self._clock.now())
+        if not place or use.theirs == grant:
+            return ()
+        known = await self._journal.peers_of(account, place)
+        shown = next((one for one in known if one.address == peer), Peer(peer))
+        found = read_grant(grant, self._account.removeprefix("@")) if grant else None
+        with speaking(await self._language(place)):
+            words = wording_links.allowed_there(shown, found if isinstance(found, Grant) else None)
+        return (Sent(place, control.event, Keyed(Say(words, notice=True), Role.ANSWER)),)
+
+    async def _language(self, place: str) -> str:
+        facts = await self._journal.place(self._account, place)
+        policy = held(self._house.policy, None if facts is None else facts.place.policy)
+        return policy.language or self._house.language

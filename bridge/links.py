@@ -1,0 +1,502 @@
+"""What goes between us and the bots of other communities. One per account that has link rooms.
+
+    an envelope arrives --T1--> control --> opened, judged --> one transaction: what follows from it
+    a turn asks, or answers, a peer ------> signed ----------> T3: the ask and its envelope
+    delivery is about to send ------------> still allowed? --> sent | withdrawn, and whoever waits is told
+    a peer is there, a grant has changed -> our card, our grant, or its end
+
+Promises that nothing a peer sends is acted on before its signature, its time, its path and our policy are
+looked at; that every envelope which arrives or leaves, allowed or not, is recorded; and that what is not
+believed is answered by silence, longer each time.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from bots import wording_links
+from bots.base import AnswerPeer, AskPeer, FromPeer, RefusePeer
+from bots.conversation import Keyed, Role, SendEnvelope
+from bridge.journal.crossings import Crossing
+from bridge.journal.links import Closed, Sent, Step, Taken
+from bridge.journal.peers import Ask
+from bridge.letters import because, plain, reply_to, words
+from bridge.link import bodies, guard
+from bridge.link.codes import Code as Wrong
+from bridge.link.opening import Known, Opened, Refusal, open_envelope
+from bridge.link.pseudonym import asker_ref, room_ref
+from bridge.link_news import News
+from bridge.permits import Permits, decided_by, grant_for
+from bridge.schedule import Doorbell
+from policies.classes import Class
+from policies.document import held
+from policies.grant import DAY_MS
+from policies.verdict import Code, Verdict
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from bots.base import Reply
+    from bridge.delivery import Delivery
+    from bridge.journal import Claimed, Control
+    from bridge.link.bodies import Body
+    from bridge.link.community import Community
+    from bridge.link.envelope import Sealed, Signed
+    from bridge.platform import Platform, StoredAction
+    from bridge.tools import House
+
+log = structlog.get_logger(__name__)
+
+CARD_LIFE_MS: Final = 7 * DAY_MS
+"""How long a card, a grant or a cancellation may be under way (`LONGEST_LIFE_MS`)."""
+MOST_RECORDED: Final = 100
+"""Entries of strangers in a minute, from all places together."""
+LOOK_AGAIN_MS: Final = 3_600_000
+AGAIN_MS: Final = 30_000
+"""After the journal could not be read."""
+
+ERRORS: Final = frozenset(Wrong) - {
+    Wrong.UNKNOWN_KEY, Wrong.KEY_CHANGED, Wrong.EXPIRED, Wrong.REPLAYED, Wrong.OUT_OF_ORDER, Wrong.NOT_OURS,
+}  # fmt: skip
+"""What an honest peer never sends. The others happen between honest ones: keys change, answers come late."""
+
+
+class Links:
+    """The links of one account."""
+
+    def __init__(
+        self,
+        house: House,
+        community: Community,
+        platform: Platform,
+        delivery: Delivery,
+        *,
+        rng: random.Random,
+        names: Callable[[], str],
+    ) -> None:
+        self._house = house
+        self._us = community
+        self._journal = house.journal
+        self._clock = house.clock
+        self._platform = platform
+        self._delivery = delivery
+        self._rng = rng
+        self._names = names
+        """Draws the id of an envelope: at least 128 bits, never the same twice."""
+        self._bell = Doorbell(house.clock)
+        self._news = News(house, platform.account)
+        self._permits = Permits(house, platform.account, community.home)
+        self._guard = guard.Guard()
+        self._held: dict[str, int] = {}
+        """Until when each peer is held, as it was recorded last (ms)."""
+        self._recorded: dict[tuple[str, str, str], int] = {}
+        """When what is recorded once a minute was recorded last (ms)."""
+        self.wanted: frozenset[str] = frozenset()
+        """Peers whose invitation to a link room is accepted."""
+        self._linked: frozenset[str] = frozenset()
+        """Peers with which we share a link room, as of the last look."""
+        self.on_work: Callable[[], None] = _nothing
+        """Called when a turn has something new to do."""
+        delivery.may_send = self.may_send
+
+    def wants(self, peer: str) -> bool:
+        """Whether an invitation to a link room by `peer` is accepted: one is enough."""
+        return peer in self.wanted and peer not in self._linked
+
+    @property
+    def address(self) -> str:
+        """Our own, `bot:server`."""
+        return self._platform.account.removeprefix("@")
+
+    def ring(self) -> None:
+        """Something may have to be told to a peer."""
+        self._bell.ring()
+
+    async def recover(self) -> None:
+        """Before anything arrives: whose invitations are wanted."""
+        self.wanted = await self._journal.wanted(self._platform.account)
+        self._linked = frozenset(await self._journal.link_rooms(self._platform.account))
+
+    # -- arriving ----------------------------------------------------------------------------------
+
+    async def receive(self, control: Control) -> tuple[int, ...]:
+        """Deal with an envelope that arrived; the turns whose runs are to be cancelled."""
+        now = self._clock.now()
+        sender = control.message.sender.id.removeprefix("@")
+        try:
+            taken = await self._taken(control, sender, now) if control.message.text else Taken()
+        except sqlite3.Error:
+            raise
+        except Exception:
+            # A bug about one envelope must cost neither the others nor the bridge: it is put aside, recorded.
+            log.exception("envelope_bug", peer=sender, event_id=control.event)
+            failed = Crossing(
+                at=now, peer=sender, place=control.place.id, way="in", kind="", envelope="", digest="",
+                allowed=False, code=str(Code.FAILED), rule="link.envelope", policy="", bytes=0,
+            )  # fmt: skip
+            taken = Taken(crossings=(failed,))
+        cancelled = await self._journal.take(control, taken, self._platform.device, now)
+        for one in taken.crossings:
+            log.info(
+                "crossing", peer=one.peer, way=one.way, kind=one.kind, envelope=one.envelope,
+                allowed=one.allowed, code=one.code, rule=one.rule, bytes=one.bytes,
+            )  # fmt: skip
+        self._delivery.ring()
+        self._bell.ring()
+        return cancelled
+
+    async def _taken(self, control: Control, sender: str, now: int) -> Taken:
+        text = control.message.text
+        said = Crossing(
+            at=now, peer=sender, place=control.place.id, way="in", kind="", envelope="", digest="",
+            allowed=False, code="", rule="", policy="", bytes=len(text.encode("utf-8", "replace")),
+        )  # fmt: skip
+        if sender not in (control.facts.links or ()):
+            # Whoever it was is no community, and people are not recorded.
+            stranger = replace(said, peer="", code="not_linked", rule="link.room")
+            return Taken(crossings=self._once(stranger, now))
+        if sender in await self._permits.refused():
+            refused = replace(said, code="refused_by_operator", rule="link.operator")
+            return Taken(crossings=self._once(refused, now))
+        self._guard, hold = guard.admit(self._guard, sender, now)
+        if hold is not None:
+            known = self._held.get(sender) == hold.until
+            self._held[sender] = hold.until  # one line for a flood, not one for each of it
+            return Taken(crossings=() if known else (replace(said, code=str(hold.why), rule="link.guard"),))
+        opened, card = await self._journal.link_known(
+            self._platform.account, self.address, lambda known: _opened(text, known, sender, now)
+        )
+        if isinstance(opened, Refusal):
+            if opened.code in ERRORS:
+                self._guard = guard.erred(self._guard, sender, now, self._rng.random())
+            claims = opened.claims
+            kind, name = ("", "") if claims is None else (str(claims.kind), claims.id)
+            wrong = replace(said, kind=kind, envelope=name, code=str(opened.code), rule="link.envelope")
+            says = () if card is None else await self._news.shown(sender, card, control, changed=True)
+            iat = 0 if claims is None else claims.iat
+            # A changed key is kept as shown, so that nothing is asked or answered until it is pinned.
+            return Taken(peer=sender, card=card, iat=iat, crossings=(wrong,), says=says)
+        self._guard = guard.did_well(self._guard, sender)
+        header = opened.header
+        said = replace(
+            said, kind=str(header.kind), envelope=header.id, digest=opened.signed.digest, allowed=True,
+            code="allowed", rule="link.envelope",
+        )  # fmt: skip
+        taken = await self._judged(opened, control, said, now)
+        return replace(taken, peer=sender, seen=(header.id, opened.keep_until), iat=header.iat)
+
+    def _once(self, crossing: Crossing, now: int) -> tuple[Crossing, ...]:
+        """The same thing is recorded once a minute for each peer and place, however often it comes."""
+        key = (crossing.peer, crossing.place, crossing.code)
+        self._recorded = {one: at for one, at in self._recorded.items() if now - at < guard.WINDOW_MS}
+        if key in self._recorded or len(self._recorded) >= MOST_RECORDED:
+            return ()
+        self._recorded[key] = now
+        return (crossing,)
+
+    async def _judged(  # noqa: PLR0911 - a table of kinds
+        self, opened: Opened, control: Control, said: Crossing, now: int
+    ) -> Taken:
+        """What follows from an envelope that is believed."""
+        match opened.body:
+            case bodies.Card() as card:
+                return Taken(
+                    card=card, says=await self._news.shown(said.peer, card, control), crossings=(said,)
+                )
+            case bodies.Granted() as granted:
+                says = await self._news.allowed(said.peer, granted.grant, control)
+                return Taken(grant=granted.grant, says=says, crossings=(said,))
+            case bodies.Revoke():
+                says = await self._news.allowed(said.peer, "", control)
+                return Taken(grant="", says=says, crossings=(said,))
+            case bodies.Ask() as body:
+                return await self._asked(opened, body, control, said, now)
+            case bodies.Answer() | bodies.Refuse() as reply:
+                return await self._replied(opened, reply, said, now)
+            case bodies.Cancel():
+                return Taken(cancels=opened.header.prev, crossings=(said,))
+            case bodies.Progress():
+                return Taken(crossings=(said,))
+
+    async def _asked(
+        self, opened: Opened, body: bodies.Ask, control: Control, said: Crossing, now: int
+    ) -> Taken:
+        header, about = opened.header, body.metadata
+        question = "\n".join(part.text or "" for part in body.parts)
+        verdict, policy = await self._permits.may_answer(
+            header.sender, about.cls, question, hops=len(header.path), counted=True, now=now
+        )
+        ask = Ask(
+            peer=header.sender, id=header.id, ours=False, digest=opened.signed.digest,
+            room_ref=header.room_ref, place=control.place.id, person=about.asker, cls=str(about.cls),
+            share=str(about.share), hops=header.hops, iat=now, exp=header.exp, signed=plain(opened.through),
+        )  # fmt: skip
+        said = replace(
+            said, allowed=verdict.allowed, code=str(verdict.code), rule=verdict.rule, policy=policy
+        )
+        if verdict.allowed:
+            waited: dict[str, object] = {
+                "peer": header.sender, "id": header.id, "digest": opened.signed.digest,
+                "class": str(about.cls),
+                "share": str(about.share), "question": question, "language": about.language or "",
+            }  # fmt: skip
+            return Taken(ask=ask, waited=waited, crossings=(said,))
+        sent, crossing, _ = self._reply(ask, because(verdict, now), control.event, now)
+        return Taken(ask=replace(ask, state="refused"), sends=(sent,), crossings=(said, crossing))
+
+    async def _replied(
+        self, opened: Opened, reply: bodies.Answer | bodies.Refuse, said: Crossing, now: int
+    ) -> Taken:
+        header = opened.header
+        ask = await self._journal.ask(self._platform.account, digest=header.prev)
+        if ask is None:  # ended between the two reads
+            return Taken(crossings=(replace(said, allowed=False, code=str(Wrong.NOT_OURS)),))
+        came = FromPeer(
+            end="refused",
+            peer=header.sender,
+            through=tuple(hop.community for hop in header.path),
+            age_ms=max(0, now - header.iat),
+            waited_ms=max(0, now - ask.iat),
+        )
+        if isinstance(reply, bodies.Refuse):
+            why = reply.metadata
+            came = replace(came, code=why.code, rule=why.rule, retry_after_ms=why.retry_after_ms)
+        else:
+            verdict, policy = await self._permits.may_still_ask(ask, now)
+            said = replace(
+                said, allowed=verdict.allowed, code=str(verdict.code), rule=verdict.rule, policy=policy
+            )
+            if verdict.allowed:
+                came = replace(came, end="answered", **words(reply))
+            else:
+                came = replace(came, end="dropped", code=str(verdict.code), rule=verdict.rule)
+        closed = Closed(header.prev, came.end, plain(opened.through), came)
+        return Taken(closed=closed, crossings=(said,))
+
+    async def may_answer(self, claimed: Claimed) -> Verdict:
+        """Whether a turn that a peer caused may be answered now; it has been counted."""
+        now, waited = self._clock.now(), claimed.turn.waited
+        ask = await self._journal.ask(self._platform.account, digest=str(waited.get("digest", "")))
+        if ask is None or ask.state != "open" or ask.exp <= now:
+            return Verdict(False, Code.EXPIRED, "link.exp")
+        verdict, _ = await self._permits.may_answer(
+            ask.peer, Class(ask.cls), claimed.turn.message.text, hops=0, counted=False, now=now
+        )
+        return verdict
+
+    # -- leaving -----------------------------------------------------------------------------------
+
+    async def step(self, claimed: Claimed, reply: Reply) -> Step | Verdict:
+        """What `reply` does with a peer, signed; or why it cannot be."""
+        turn, now = claimed.turn, self._clock.now()
+        match reply.peer:
+            case AskPeer() as asked:
+                return await self._ask(claimed, asked, now)
+            case AnswerPeer() | RefusePeer() as said:
+                return await self.answer(turn.waited, said, turn.cause)
+            case None:
+                self.wanted |= {reply.link}
+                return Step(wanted=reply.link)
+
+    async def _ask(self, claimed: Claimed, asked: AskPeer, now: int) -> Step | Verdict:
+        place, peer = claimed.turn.place.id, asked.peer
+        room = (await self._journal.link_rooms(self._platform.account)).get(peer)
+        if room is None:
+            return Verdict(False, Code.NO_PEER, "link.room", {"peer": peer}, "link")
+        self._guard, hold = guard.admit(self._guard, peer, now)
+        if hold is not None:
+            return Verdict(False, Code.PEER_QUOTA, "link.guard", {"limit": guard.PAIR_BUDGET}, "wait")
+        use = await self._journal.link_use(self._platform.account, place, peer, "", now)
+        ref = room_ref(self._us.secret, peer=peer, room=place)
+        asker = asker_ref(self._us.secret, peer=peer, room=place, person=claimed.turn.asker.id)
+        rules = held(self._house.policy, claimed.turn.place.policy)
+        name = self._names()
+        body = bodies.Ask(
+            message_id=name,
+            context_id=ref,
+            parts=(bodies.Part(text=asked.text),),
+            metadata=bodies.About(
+                asker=asker,
+                cls=asked.cls,
+                share=bodies.Share(asked.share),
+                language=rules.language or self._house.language,
+            ),
+        )
+        sealed = self._seal(body, peer, name, now, asked.until, room_ref=ref)
+        ask = Ask(
+            peer=peer, id=name, ours=True, digest=sealed.signed.digest, room_ref=ref, place=place,
+            person=claimed.turn.asker.id, cls=str(asked.cls), share=asked.share, hops=0, iat=now,
+            exp=asked.until, signed=plain((sealed.signed,)), key=use.key,
+        )  # fmt: skip
+        policy = decided_by(claimed.facts, peer)
+        sent, crossing = self._sent(sealed, room, claimed.turn.cause, now, policy, asked.cls)
+        return Step(ask=ask, sends=(sent,), crossings=(crossing,))
+
+    async def answer(self, waited: dict[str, object], said: AnswerPeer | RefusePeer, cause: str) -> Step:
+        """The reply to an ask of a peer; nothing where it is over."""
+        now = self._clock.now()
+        ask = await self._journal.ask(self._platform.account, digest=str(waited.get("digest", "")))
+        if ask is None or ask.state != "open" or ask.exp <= now:
+            return Step()
+        sent, crossing, signed = self._reply(ask, said, cause, now)
+        state = "refused" if isinstance(said, RefusePeer) else "answered"
+        return Step(closed=Closed(ask.digest, state, plain((signed,))), sends=(sent,), crossings=(crossing,))
+
+    def refusal(self, verdict: Verdict, *, failed: bool) -> RefusePeer:
+        """A verdict as what a peer is told of it."""
+        return replace(because(verdict, self._clock.now()), failed=failed)
+
+    def _reply(
+        self, ask: Ask, said: AnswerPeer | RefusePeer, cause: str, now: int
+    ) -> tuple[Sent, Crossing, Signed]:
+        name = self._names()
+        body = reply_to(ask, said, name)
+        sealed = self._seal(body, ask.peer, name, now, ask.exp, room_ref=ask.room_ref, prev=ask.digest)
+        sent, crossing = self._sent(sealed, ask.place, cause, now)
+        return sent, crossing, sealed.signed
+
+    def _seal(
+        self,
+        body: Body,
+        peer: str,
+        name: str,
+        now: int,
+        exp: int,
+        *,
+        room_ref: str = "",
+        prev: str = "",
+    ) -> Sealed:
+        return self._us.seal(
+            body, id=name, sender=self.address, to=peer, iat=now, exp=exp, room_ref=room_ref, prev=prev
+        )
+
+    def _sent(
+        self, sealed: Sealed, room: str, cause: str, now: int, policy: str = "", cls: Class | None = None
+    ) -> tuple[Sent, Crossing]:
+        """An envelope as the outbox takes it, and the record of it."""
+        header = sealed.signed.header
+        words = wording_links.watch(str(header.kind), header.sender, header.to, cls)
+        crossing = Crossing(
+            at=now, peer=header.to, place=room, way="out", kind=str(header.kind), envelope=header.id,
+            digest=sealed.signed.digest, allowed=True, code="allowed", rule="link.envelope", policy=policy,
+            bytes=len(sealed.text.encode()),
+        )  # fmt: skip
+        keyed = Keyed(SendEnvelope(sealed.text, words), Role.ENVELOPE)
+        return Sent(room, cause, keyed), crossing
+
+    async def may_send(self, action: StoredAction) -> bool:
+        """Look once more, right before an envelope is sent, whether it may be; if not, it is withdrawn."""
+        if not isinstance(action.action, SendEnvelope):
+            return True
+        now, account = self._clock.now(), self._platform.account
+        header: dict[str, Any] = json.loads(action.action.envelope)["envelope"]
+        kind, peer = header["kind"], header["to"]
+        verdict, policy = Verdict(True, Code.ALLOWED, "link.envelope"), ""
+        ask = await self._journal.ask(account, name=header["id"], peer=peer) if kind == "ask" else None
+        if peer in await self._permits.refused():
+            verdict = Verdict(False, Code.NO_PEER, "policy.ask_peers", {"peer": peer})
+        elif header["exp"] <= now:
+            verdict = Verdict(False, Code.EXPIRED, "link.exp")
+        elif ask is not None:
+            verdict, policy = await self._permits.may_still_ask(ask, now)
+        elif kind == "answer":
+            verdict, policy = await self._may_send_answer(header, now)
+        if verdict.allowed:
+            return True
+        came = FromPeer("unsent", peer, code=str(verdict.code), rule=verdict.rule)
+        closed = None if ask is None else Closed(ask.digest, "dropped", told=came)
+        crossing = Crossing(
+            at=now, peer=peer, place=action.place, way="out", kind=kind, envelope=header["id"], digest="",
+            allowed=False, code=str(verdict.code), rule=verdict.rule, policy=policy,
+            bytes=len(action.action.envelope.encode()),
+        )  # fmt: skip
+        await self._journal.unsent(account, action.key, crossing, closed, now)
+        log.info("envelope_withdrawn", peer=peer, kind=kind, code=str(verdict.code), rule=verdict.rule)
+        self.on_work()
+        return False
+
+    async def _may_send_answer(self, header: dict[str, Any], now: int) -> tuple[Verdict, str]:
+        ask = await self._journal.ask(self._platform.account, digest=header["prev"])
+        if ask is None:
+            return Verdict(False, Code.EXPIRED, "link.exp"), ""
+        return await self._permits.may_answer(ask.peer, Class(ask.cls), "", hops=0, counted=False, now=now)
+
+    # -- cards and grants --------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Tell peers what they have to know, for ever."""
+        while True:
+            try:
+                until = await self.look()
+            except sqlite3.Error as error:
+                log.error("links_unreadable", error=str(error), remedy="free space on the disk")
+                until = self._clock.now() + AGAIN_MS
+            await self._bell.wait(until)
+
+    async def look(self) -> int:
+        """Tell each peer that is there what it has not been told yet; when to look again (ms)."""
+        account, now = self._platform.account, self._clock.now()
+        self.wanted = await self._journal.wanted(account)
+        rooms = await self._journal.link_rooms(account)
+        self._linked = frozenset(rooms)
+        told, pinned, cancelling = await self._journal.links_to_tell(account)
+        home = await self._permits.home()
+        refused = await self._permits.refused()
+        again = now + LOOK_AGAIN_MS
+        for peer, room in rooms.items():
+            if peer in refused:
+                continue
+            card, grant = told.get(peer, ("", ""))
+            # Whoever pins a new key has believed nothing of that peer yet: our card makes it tell us again.
+            whole = f"{room} {pinned.get(peer, '')} {self._us.card.model_dump_json()}"
+            if card != whole:
+                await self._tell(self._us.card, peer, room, now, told_card=whole)
+            ours = grant_for(home, peer, now)
+            again = min(again, now + LOOK_AGAIN_MS if ours is None else max(now + 1, ours.until))
+            text = "" if ours is None else ours.model_dump_json()
+            whole = f"{room} {text}" if text else ""
+            if grant != whole:
+                body = bodies.Granted(grant=text) if text else bodies.Revoke(reason="")
+                await self._tell(body, peer, room, now, told_grant=whole)
+        for ask in cancelling:
+            told_it: tuple[Sent, Crossing] | None = None
+            if ask.peer in rooms and ask.exp > now:
+                sealed = self._seal(
+                    bodies.Cancel(id=ask.id), ask.peer, self._names(), now, ask.exp,
+                    room_ref=ask.room_ref, prev=ask.digest,
+                )  # fmt: skip
+                told_it = self._sent(sealed, rooms[ask.peer], f"cancel:{ask.digest}", now)
+            await self._journal.cancel_told(account, ask, told_it, self._platform.device, now)
+            self._delivery.ring()
+        return again
+
+    async def _tell(self, body: Body, peer: str, room: str, now: int, **what: str) -> None:
+        name = self._names()
+        sealed = self._seal(body, peer, name, now, now + CARD_LIFE_MS)
+        sent, crossing = self._sent(sealed, room, f"tell:{name}", now)
+        account, device = self._platform.account, self._platform.device
+        await self._journal.tell_peer(account, peer, sent, crossing, device, now, **what)
+        self._delivery.ring()
+
+
+def _nothing() -> None:
+    pass
+
+
+# -- pure ------------------------------------------------------------------------------------------
+
+
+def _opened(text: str, known: Known, sender: str, now: int) -> tuple[Opened | Refusal, bodies.Card | None]:
+    """What arrived; beside a card whose key is not the pinned one, that card."""
+    opened = open_envelope(text, known, sender=sender, now=now)
+    if isinstance(opened, Refusal) and opened.code is Wrong.KEY_CHANGED:
+        unpinned = open_envelope(text, replace(known, keys={}), sender=sender, now=now)
+        if isinstance(unpinned, Opened) and isinstance(unpinned.body, bodies.Card):
+            return opened, unpinned.body
+    return opened, None
