@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge import logs
+from bridge.cli_links import links
 from bridge.cli_notes import notes
 from bridge.cli_policy import policy
 from bridge.platform import Broken, Misconfigured, PlatformError, Refused, Retryable
@@ -157,8 +158,9 @@ def _run(work: Coroutine[Any, Any, int], stopped: str = "") -> int:
 
 @main.command()
 @click.option("--keep", is_flag=True, help="Leave it running; log in with any Matrix client. Ctrl-C ends it.")
+@click.option("--communities", is_flag=True, help="Show two communities whose bots ask each other.")
 @click.pass_context
-def demo(ctx: click.Context, *, keep: bool) -> None:
+def demo(ctx: click.Context, *, keep: bool, communities: bool) -> None:
     """Show a family room on a real homeserver, answered by a local model.
 
     Starts Synapse on loopback in a temporary folder; Ada, Ben and the bot talk in an encrypted
@@ -167,8 +169,13 @@ def demo(ctx: click.Context, *, keep: bool) -> None:
     \b
     hearth demo
     hearth demo --keep   prints the address, users and password to log in with
+    hearth demo --communities   a family asks its city's bot, because both have decided so
     """
     _log_little(ctx)
+    if communities:
+        from bridge.demo_communities import demo as show_both  # noqa: PLC0415
+
+        ctx.exit(_run(show_both(keep=keep, verbose=_verbose(ctx))))
     from bridge.demo import demo as show  # noqa: PLC0415
 
     ctx.exit(_run(show(keep=keep, verbose=_verbose(ctx))))
@@ -418,6 +425,7 @@ def mastodon_login(ctx: click.Context, address: str | None, *, token_stdin: bool
 
 main.add_command(policy)
 main.add_command(notes)
+main.add_command(links)
 
 
 # -- models ----------------------------------------------------------------------------------------
