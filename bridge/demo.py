@@ -38,7 +38,7 @@ from bridge.homeserver import Homeserver, HomeserverError
 from bridge.neighbour import Heard, Neighbour, NeighbourError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
 SERVER = "hearth.demo"
 ADA, BEN, BOT = (f"@{name}:{SERVER}" for name in ("ada", "ben", "hearth"))
@@ -144,10 +144,18 @@ async def demo(*, keep: bool, verbose: bool = False, out: Console | None = None)
     With `keep` it goes on until SIGINT or SIGTERM. Raises `HomeserverError` where Synapse is absent.
     """
     out = out or Console(highlight=False)
+    return await presented(lambda folder: _show(folder, Screen(out), keep=keep, verbose=verbose), out)
+
+
+async def presented(show: Callable[[Path], Coroutine[None, None, None]], out: Console) -> int:
+    """Run `show` with a temporary folder until it ends, or a signal comes; 0, or 1 if it failed.
+
+    Where it failed the folder with the logs stays, and its place is said.
+    """
     folder = Path(tempfile.mkdtemp(prefix="hearth-demo-"))
     stop = asyncio.Event()
     with _signals(stop):
-        showing = asyncio.create_task(_show(folder, Screen(out), keep=keep, verbose=verbose))
+        showing = asyncio.create_task(show(folder))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((showing, stopping), return_when=asyncio.FIRST_COMPLETED)
         showing.cancel()  # no effect once it is done; else its context managers end all it started
@@ -181,14 +189,14 @@ async def _show(folder: Path, screen: Screen, *, keep: bool, verbose: bool) -> N
             instance = await stack.enter_async_context(demo_posts.instance(folder))
         config = write_settings(folder, homeserver.url, words.bot, instance)
         screen.step("starting `hearth run` with the settings of one small file ...")
-        bot = await stack.enter_async_context(_bot(config, folder / "hearth.log", verbose=verbose))
-        async with _watched(bot, folder / "hearth.log"):
+        bot = await stack.enter_async_context(hearth_run(config, folder / "hearth.log", verbose=verbose))
+        async with watched(bot, folder / "hearth.log"):
             await _converse(homeserver.url, words, screen, began)
             if instance is not None:
                 await _correspond(instance, screen)
         if keep:
             _invite_to_stay(screen.out, homeserver.url, words, config)
-            async with _watched(bot, folder / "hearth.log"):
+            async with watched(bot, folder / "hearth.log"):
                 await asyncio.Event().wait()  # until a signal cancels this
     _say_how_to_go_on(screen.out)
 
@@ -298,7 +306,7 @@ streaming = false  # short answers in one piece, so that a terminal can show the
 
 
 @contextlib.asynccontextmanager
-async def _bot(config: Path, log: Path, *, verbose: bool) -> AsyncGenerator[asyncio.subprocess.Process]:
+async def hearth_run(config: Path, log: Path, *, verbose: bool) -> AsyncGenerator[asyncio.subprocess.Process]:
     """A `hearth run` of its own, ended on the way out; by SIGKILL if it takes too long."""
     # `HEARTH_MODEL__PATH=... hearth demo` shows a model of one's own; no other setting gets in.
     ours = ("HEARTH_MODEL__", "HEARTH_SPEECH__", "HEARTH_CHAT__")
@@ -332,7 +340,7 @@ async def _bot(config: Path, log: Path, *, verbose: bool) -> AsyncGenerator[asyn
 
 
 @contextlib.asynccontextmanager
-async def _watched(process: asyncio.subprocess.Process, log: Path) -> AsyncGenerator[None]:
+async def watched(process: asyncio.subprocess.Process, log: Path) -> AsyncGenerator[None]:
     """Fail at once, with the last line of its log, where the bot ends before the block does."""
     here = asyncio.current_task()
     assert here is not None

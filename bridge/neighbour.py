@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _SYNC_MS = 1_000
+_POLL = "org.matrix.msc3381.poll.start"
 _REQUEST_DEADLINE = 30
 _R = TypeVar("_R")
 
@@ -35,6 +36,7 @@ class Heard:
     """A message as this device shows it. `encrypted` says that it came encrypted and was opened here."""
 
     id: str
+    room: str
     sender: str
     text: str
     encrypted: bool
@@ -106,7 +108,13 @@ class Neighbour:
             await self._catch_up(_SYNC_MS)
 
     async def say(
-        self, room: str, text: str, *, mentions: Sequence[str] = (), reply_to: str | None = None
+        self,
+        room: str,
+        text: str,
+        *,
+        mentions: Sequence[str] = (),
+        reply_to: str | None = None,
+        thread: str | None = None,
     ) -> str:
         """Say `text`, encrypted; the id of the event."""
         await self._catch_up(0)  # whoever joined meanwhile needs the key too
@@ -115,6 +123,8 @@ class Neighbour:
             "body": text,
             "m.mentions": {"user_ids": list(mentions)} if mentions else {},
         }
+        if thread is not None:
+            content["m.relates_to"] = {"rel_type": "m.thread", "event_id": thread}
         return await self._send(room, content, reply_to)
 
     async def speak(self, room: str, voice: Path, seconds: float, *, reply_to: str | None = None) -> str:
@@ -144,6 +154,22 @@ class Neighbour:
         answer = await self._client.room_send(room, "m.room.message", content, ignore_unverified_devices=True)
         return str(_need("sending", answer, nio.RoomSendResponse).event_id)
 
+    async def react(self, event: Heard, emoji: str) -> None:
+        """Put `emoji` on a message. A reaction is not encrypted: servers have to count them."""
+        relation = {"rel_type": "m.annotation", "event_id": event.id, "key": emoji}
+        await self._catch_up(0)
+        content = {"m.relates_to": relation}
+        answer = await self._client.room_send(event.room, "m.reaction", content)
+        _need("reacting", answer, nio.RoomSendResponse)
+
+    async def give_power(self, room: str, user: str, power: int) -> None:
+        """Let `user` have `power` in a room of one's own."""
+        kind = "m.room.power_levels"
+        answer = await self._client.room_get_state_event(room, kind)
+        levels = _need("reading the power levels", answer, nio.RoomGetStateEventResponse).content
+        levels["users"] = levels.get("users", {}) | {user: power}
+        _need("giving power", await self._client.room_put_state(room, kind, levels), nio.RoomPutStateResponse)
+
     async def until(self, seen: Callable[[], bool], what: str, *, deadline: float) -> None:
         """Sync until `seen()`; `NeighbourError` with `what` was waited for after `deadline` seconds."""
         try:
@@ -166,18 +192,20 @@ class Neighbour:
             await client.keys_query()
         if client.should_claim_keys:
             await client.keys_claim(client.get_users_for_key_claiming())
-        for joined in response.rooms.join.values():
-            for message in _messages(joined.timeline.events):
+        for room, joined in response.rooms.join.items():
+            for message in _messages(room, joined.timeline.events):
                 self._heard(message)
 
 
-def _messages(events: Sequence[object]) -> Iterator[Heard]:
+def _messages(room: str, events: Sequence[object]) -> Iterator[Heard]:
     for event in events:
         if isinstance(event, nio.RoomEncryptedAudio):
             seconds = event.source["content"].get("info", {}).get("duration", 0) / 1000
             text = f"🎤 a voice message of {seconds:.1f} s"
         elif isinstance(event, nio.RoomMessageText | nio.RoomMessageNotice):
             text = event.body
+        elif isinstance(event, nio.UnknownEvent) and event.type == _POLL:
+            text = "🗳 " + event.source["content"].get(_POLL, {}).get("question", {}).get("body", "")
         else:
             continue
         relation = event.source["content"].get("m.relates_to") or {}
@@ -185,6 +213,7 @@ def _messages(events: Sequence[object]) -> Iterator[Heard]:
             continue  # the demonstration runs without streaming, so nothing is edited
         yield Heard(
             id=event.event_id,
+            room=room,
             sender=event.sender,
             text=text,
             encrypted=bool(event.decrypted),

@@ -195,3 +195,23 @@ def test_a_failure_is_said_with_its_reason_and_the_logs_stay(
     assert "model.context" in (folder / "hearth.log").read_text()
     assert (folder / "synapse" / "homeserver.log").exists()
     assert _processes(temporary) == []
+
+
+def test_two_communities_ask_each_other(temporary: Path) -> None:
+    """Linked, voted, asked with a preview, answered from the notes, refused; no server could read it."""
+    done = _done("demo", "--communities")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = " ".join(done.stdout.split())
+    steps = [
+        *("!link @hearth:localhost:", "The key of `Family`", "The key of `City`"),
+        *("decided this, without a vote", "!vote yes", "Passed", "has decided about us"),
+        *("Nothing has left this room yet", "👍", "It is not from our bot", "pool.md:3-4"),
+        *("grant.classes", "does not leave this room", "policy.classes_out"),
+        *('"m.room.encrypted"', "family: ", "the chain is whole", "city: ", "the chain is whole"),
+    ]
+    at = 0
+    for step in steps:
+        found = told.find(step, at) if "key of" not in step else told.find(step)
+        assert found >= 0, step
+        at = max(at, found)
+    assert (_left(temporary), _processes(temporary)) == ([], [])
