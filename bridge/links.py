@@ -58,6 +58,8 @@ CARD_LIFE_MS: Final = 7 * DAY_MS
 MOST_RECORDED: Final = 100
 """Entries of strangers in a minute, from all places together."""
 LOOK_AGAIN_MS: Final = 3_600_000
+ENDED_MS: Final = DAY_MS
+"""After its end an ask is kept open for so long: whatever else ends it has had its time."""
 AGAIN_MS: Final = 30_000
 """After the journal could not be read."""
 
@@ -443,6 +445,7 @@ class Links:
         """Tell each peer that is there what it has not been told yet; when to look again (ms)."""
         account, now = self._platform.account, self._clock.now()
         self.wanted = await self._journal.wanted(account)
+        await self._journal.end_asks(account, now - ENDED_MS)
         rooms = await self._journal.link_rooms(account)
         self._linked = frozenset(rooms)
         told, pinned, cancelling = await self._journal.links_to_tell(account)

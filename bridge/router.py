@@ -424,7 +424,8 @@ class Router:
             parts.shown,
             notice=reply.notice,
             draft_key=draft_key,
-            said=claimed.said,
+            # What is to be agreed to is said anew: a thumb on the old words must not send the new ones.
+            said=() if reply.wait is not None and claimed.turn.bot in answer.CONFIRMED else claimed.said,
             files=reply.files,
             state=reply.state if self._platform.takes_votes else (),
             link=reply.link if step is not None else "",
@@ -448,6 +449,8 @@ class Router:
         )
         await self._store(claimed, settlement)
         if reply.forget is not None:
+            if self.links is not None:
+                self.links.ring()
             self._beside(self._erase_traces(claimed.turn.place.id))
 
     def _beside(self, work: Coroutine[None, None, None]) -> None:

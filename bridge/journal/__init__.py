@@ -273,6 +273,10 @@ class Journal:
             lambda db: links.cancel_told(db, account, one, told_it, device=device, now=now)
         )
 
+    async def end_asks(self, account: str, before: int) -> int:
+        """End the asks whose time was over `before` (ms); how many. Not durable: it can be done again."""
+        return await self._store.write(lambda db: links.end_over(db, account, before), durable=False)
+
     async def unsent(
         self, account: str, key: str, crossing: crossings.Crossing, closed: links.Closed | None, now: int
     ) -> None:

@@ -199,6 +199,14 @@ def end(db: sqlite3.Connection, turn: int, now: int) -> None:
     )
 
 
+def end_over(db: sqlite3.Connection, account: str, before: int) -> int:
+    """End the asks whose time was over `before` (ms) and that nothing else has ended; how many."""
+    return db.execute(
+        "UPDATE asks SET state = 'ended', closed_at = exp WHERE account = ? AND state = 'open' AND exp < ?",
+        [account, before],
+    ).rowcount
+
+
 def go_on(db: sqlite3.Connection, row: sqlite3.Row, told_: FromPeer, cause: str, now: int) -> None:
     """Start the turn that says how the ask of `row` ended, if somebody still waits for that."""
     turn = db.execute(

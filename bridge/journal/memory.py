@@ -218,14 +218,25 @@ def expire(db: sqlite3.Connection, before: int) -> int:
 
 
 def _end_waits(db: sqlite3.Connection, where: str, values: list[object]) -> None:
-    """Settle what waits for a reply: its state holds words. A wait that goes on already ends by itself."""
+    """Settle what waits for a reply: its state holds words. A wait that goes on already ends by itself.
+
+    What a peer was asked for it is over, and the peer is told.
+    """
     db.execute(
-        "UPDATE turns AS t SET state = 'settled', outcome = 'continued', revision = revision + 1, "
-        "settled_at = coalesce(settled_at, created_at), wait_until = NULL, wait_state = NULL "
-        f"WHERE state = 'waiting' AND ({where}) AND NOT EXISTS (SELECT 1 FROM turns c WHERE c.parent = t.id "
-        "AND c.kind IN ('answered', 'deadline') AND c.state IN ('pending', 'running', 'waiting'))",
+        "UPDATE asks SET state = 'cancelling' WHERE ours AND state = 'open' "
+        f"AND turn IN (SELECT id FROM turns WHERE state = 'waiting' AND ({where}))",
         values,
     )
+    ended = 1
+    while ended:  # whoever waited for the one that ended now
+        ended = db.execute(
+            "UPDATE turns AS t SET state = 'settled', outcome = 'continued', revision = revision + 1, "
+            "settled_at = coalesce(settled_at, created_at), wait_until = NULL, wait_state = NULL "
+            f"WHERE state = 'waiting' AND ({where}) AND NOT EXISTS (SELECT 1 FROM turns c "
+            "WHERE c.parent = t.id AND c.kind IN ('answered', 'deadline') "
+            "AND c.state IN ('pending', 'running', 'waiting'))",
+            values,
+        ).rowcount
 
 
 def _erase_events(db: sqlite3.Connection, where: str, values: list[object]) -> int:

@@ -233,6 +233,34 @@ async def test_a_question_that_is_taken_back_is_taken_back_there(
     assert "Tuesday" not in said(server)
 
 
+async def test_an_edited_question_is_shown_anew(start: Start, server: FakeServer, city: City) -> None:
+    """A thumb on what was shown before sends nothing; one on what is shown now sends that, once."""
+    process = await met(start, city)
+    question, preview = await previewed(process)
+    server.edit(question, "!ask city When does the library open?")
+    await process.idle()
+    server.react(preview, "👍", by=ADA)
+    await process.idle()
+    assert not city.of(Kind.ASK)
+    again = next(one for one in server.shown() if "library" in one.text and one.id != preview)
+    server.react(again.id, "👍", by=ADA)
+    await process.idle()
+    assert text_of(city) == "When does the library open?"
+
+
+async def test_to_forget_ends_the_wait(start: Start, server: FakeServer, city: City) -> None:
+    """The words of what was asked go, the peer is told, and nothing waits any more."""
+    process = await met(start, city)
+    await asked(process)
+    server.say("!forget", by=ADA)
+    await process.idle()
+    assert len(city.of(Kind.CANCEL)) == 1
+    assert await process.journal.turns("waiting") == []
+    await process.clock.sleep(3600)
+    await process.idle()
+    assert "have not sent it" not in said(server)
+
+
 async def test_a_stop_ends_the_wait(start: Start, server: FakeServer, city: City) -> None:
     process = await met(start, city)
     await asked(process)

@@ -65,6 +65,7 @@ WRITES = (
     "tell_peer",
     "cancel_told",
     "unsent",
+    "end_asks",
 )
 ASK_WAIT_MS = 600_000
 ANYONE = LOOSEST.model_copy(update={"voice": Voice.ASKED})
