@@ -127,8 +127,8 @@ class Envoy:
                 return await _link(command.argument, turn, tools)
             case CommandName.PROOF:
                 return await _proof(turn, tools)
-            case CommandName.AUDIT if command is not None:
-                return await _audit(command.argument, tools)
+            case CommandName.AUDIT:
+                return await _audit(turn, tools)
             case _:
                 return await self._ask("" if command is None else command.argument, turn, tools)
 
@@ -408,7 +408,9 @@ async def _proof(turn: Turn, tools: Tools) -> Reply:
     return Reply(wording_links.proof(steps) if steps else wording_links.nothing_to_prove())
 
 
-async def _audit(argument: str, tools: Tools) -> Reply:
-    """The last of what crossed between this community and others; never with words."""
-    del argument
+async def _audit(turn: Turn, tools: Tools) -> Reply:
+    """The last of what crossed between this community and others, from all its rooms; never with words."""
+    verdict = await tools.may(Request(Deed.SET_POLICY, turn.asker.id, policy_power=tools.policy_power))
+    if not verdict.allowed:
+        return _refused(wording.refusal(verdict), verdict)
     return Reply(wording_links.crossings(await tools.crossings(AUDITED)))

@@ -238,3 +238,11 @@ def refused(db: sqlite3.Connection, account: str) -> frozenset[str]:
     """The peers that whoever runs this has refused."""
     rows = db.execute("SELECT peer FROM peers WHERE account = ? AND refused_at IS NOT NULL", [account])
     return frozenset(row["peer"] for row in rows)
+
+
+def has_over(db: sqlite3.Connection, account: str, before: int) -> bool:
+    """Whether there are open asks whose time was over `before` (ms)."""
+    row = db.execute(
+        "SELECT 1 FROM asks WHERE account = ? AND state = 'open' AND exp < ? LIMIT 1", [account, before]
+    ).fetchone()
+    return row is not None

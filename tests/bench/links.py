@@ -6,6 +6,7 @@ rows in a table without a chain.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import statistics
@@ -31,6 +32,10 @@ from policies.document import Standing
 from policies.grant import DAY_MS, grants_of, read_grant
 from policies.room import LOOSEST
 from tests.bench.table import Row, at_most, seconds
+from tests.bridge import city
+from tests.fakes.clock import VirtualClock, run
+from tests.fakes.process import Process
+from tests.fakes.server import FakeServer
 from tests.link.samples import CITY, FAMILY, HOUR, KEYS, NOW, PINNED, ask, known
 
 if TYPE_CHECKING:
@@ -275,10 +280,49 @@ async def choice(folder: Path, times: int) -> list[Row]:
     return found
 
 
+# -- what a question costs the journal --------------------------------------------------------------
+
+WRITING = frozenset({"admit", "claim", "settle", "acknowledge", "take"})
+"""Transactions that write something here; the others find nothing to do."""
+
+
+async def transactions(folder: Path) -> list[Row]:
+    """A question without a preview and its answer, and a question of the peer's: counted, in virtual time."""
+    server = FakeServer(VirtualClock().now)
+    city.linked(server)
+    city.rules(server, preview="never")
+    city.allow(server)
+    other = city.City(server)
+    process = Process(server, folder / "counted.db", policy=LOOSEST, community=city.COMMUNITY)
+    await process.start()
+    other.card()
+    other.grants()
+    await process.idle()
+    found = []
+    for what in ("asked and told", "answered"):
+        begin, sent = len(process.boundaries.crossed), len(server.log)
+        if what == "answered":
+            other.ask("Who won?", Class.GENERAL)
+        else:
+            server.say("!ask city When does the pool open?")
+            await process.idle()
+            other.answer()
+        await process.idle()
+        crossed = [name.split() for name in process.boundaries.crossed[begin:]]
+        count = sum(1 for when, name in crossed if when == "after" and name in WRITING)
+        events = [one.event for one in list(server.log.values())[sent:] if one.event.place == city.LINK]
+        told = f"{count} transactions, {len(events)} events in the link room"
+        found.append(Row(f"links: a question {what}", told, "", str(count), "<= 10", count <= 10))
+    await process.stop()
+    return found
+
+
 async def measure(folder: Path, *, quick: bool) -> list[Row]:
     """All rows of this part."""
     return [
         *envelopes(500 if quick else 5_000),
         *record(folder, 20_000 if quick else 100_000),
         *await choice(folder, 1_000 if quick else 10_000),
+        # In a loop of its own: time is virtual there.
+        *await asyncio.to_thread(lambda: run(transactions(folder))),
     ]

@@ -286,6 +286,19 @@ async def test_the_proof_has_both_signatures(start: Start, server: FakeServer, c
     assert "grant.classes" in server.texts()[-1]
 
 
+async def test_the_record_is_shown_to_those_who_decide(start: Start, server: FakeServer, city: City) -> None:
+    """It tells of all rooms, so that not everybody in each of them reads it."""
+    process = await met(start, city)
+    await asked(process)
+    server.say("!audit", by=BEN)
+    await process.idle()
+    assert CITY not in server.texts()[-1]
+    server.say("!audit", by=MOD)
+    await process.idle()
+    assert f"out to `{CITY}`, `ask`, allowed" in server.texts()[-1]
+    assert POOL not in server.texts()[-1]
+
+
 # -- offering --------------------------------------------------------------------------------------
 
 
