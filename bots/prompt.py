@@ -45,7 +45,8 @@ _TAG = re.compile(
     rf"{_OPEN}(?P<fence>\s*/?\s*(?:room|notes))(?:(?P<rest>[^<>\uff1c\uff1e\n]{{0,40}}){_CLOSE})?"
     # control tokens of the chat templates of Llama, Mistral, Gemma and ChatML
     rf"|{_OPEN}(?P<token>/?(?:s|bos|eos|start_of_turn|end_of_turn|/?SYS)){_CLOSE}"
-    rf"|{_OPEN}(?P<bar>[|\uff5c])"
+    # (the bar is left standing: it may begin the end of a token, as in `<|>`)
+    rf"|(?P<bar>{_OPEN})(?=[|\uff5c])"
     rf"|(?P<endbar>[|\uff5c]){_CLOSE}"
     r"|\[(?P<inst>/?INST)\]",
     re.IGNORECASE,
@@ -164,7 +165,7 @@ def _harmless(found: re.Match[str]) -> str:
     if found["token"] is not None:
         return f"{_LEFT}{found['token']}{_RIGHT}"
     if found["bar"] is not None:
-        return f"{_LEFT}|"
+        return _LEFT
     if found["endbar"] is not None:
         return f"|{_RIGHT}"
     return f"({found['inst']})"
