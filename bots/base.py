@@ -248,6 +248,8 @@ class Reply:
     vote: Opening | None = None
     peer: AskPeer | AnswerPeer | RefusePeer | None = None
     link: str = ""
+    closes: str = ""
+    """What the words become by which the turn before this one said that it waits."""
     verdict: Verdict | None = None
     """What was decided on the way, where that is more than that the turn may be taken (`!why`)."""
 

@@ -114,7 +114,8 @@ class Envoy:
         elif "from" in turn.waited:
             yield _arrived(turn)
         elif "asked" in turn.waited:
-            yield Reply(wording_links.not_answered(_silent(turn.waited), Why.LATE))
+            came = _silent(turn.waited)
+            yield Reply(wording_links.not_answered(came, Why.LATE), closes=wording_links.closed(came))
         elif "preview" in turn.waited:
             yield await self._previewed(turn, tools)
         else:
@@ -357,13 +358,15 @@ def _arrived(turn: Turn) -> Reply:
     }  # fmt: skip
     features |= {name: turn.waited[name] for name in ("chosen", "among") if name in turn.waited}  # type: ignore[misc]
     if came.end == "answered":
-        return Reply(wording_links.answer(came), features=features, verdict=_by(turn.waited))
+        words, closes = wording_links.answer(came), wording_links.closed(came)
+        return Reply(words, features=features, verdict=_by(turn.waited), closes=closes)
     words = wording_links.not_answered(
         came, _WHY[came.end], code=came.code, rule=came.rule, retry_after_ms=came.retry_after_ms
     )
     code = Code(came.code) if came.code in set(Code) else Code.UNKNOWN
     rule = f"peer.{came.rule.partition('.')[2]}" if came.end == "refused" else came.rule
-    return Reply(words, features=features, verdict=Verdict(False, code, rule, {"peer": came.peer}))
+    verdict = Verdict(False, code, rule, {"peer": came.peer})
+    return Reply(words, features=features, verdict=verdict, closes=wording_links.closed(came))
 
 
 def _by(waited: Mapping[str, Any]) -> Verdict:

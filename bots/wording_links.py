@@ -409,6 +409,23 @@ def linking(peer: Peer) -> str:
     ).format(peer=who(peer))
 
 
+def offered(peer: Peer) -> str:
+    """Somebody else's bot invites ours to a link."""
+    return _(
+        "The bot {peer} invites me to a link between its community and ours. I do nothing about it until a "
+        "moderator of a room here says `!link @{address}`. Ask that community first whether it is theirs."
+    ).format(peer=who(peer), address=peer.address)
+
+
+def closed(found: FromPeer) -> str:
+    """What becomes of the words that we wait, once we do not."""
+    if found.end == "answered":
+        return _("I asked {peer}; its answer came after {time}.").format(
+            peer=who(found), time=_span(found.waited_ms)
+        )
+    return _("I asked {peer}; there is no answer to show.").format(peer=who(found))
+
+
 def linked(peer: Peer) -> str:
     """The other bot is there."""
     return _(

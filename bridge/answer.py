@@ -290,13 +290,14 @@ def plan(
     files: Sequence[Upload] = (),
     state: Sequence[PutState] = (),
     link: str = "",
+    closes: tuple[str, str] | None = None,
 ) -> tuple[Keyed, ...]:
     """The actions of a settled turn.
 
     Without a draft every part is said. With a draft (or, for an edited question, with what was
     `said` before) the common parts are revised, what is more is said, the surplus is taken back.
     Files come last: each is put on the server, then shown; then what is set in the room's state, and the
-    room that is shared with the peer `link`.
+    room that is shared with the peer `link`. `closes`: what the words of the turn before (a key) become.
     """
     standing = [draft_key] if draft_key is not None else list(said)
     actions: list[Keyed] = []
@@ -320,6 +321,8 @@ def plan(
         show = Say(file.name, shown.reply_to, shown.thread, upload=_key(turn, Role.FILE, index))
         actions.append(Keyed(show, Role.ANSWER, max(len(parts), len(standing)) + index))
     actions += [Keyed(one, Role.STATE, index) for index, one in enumerate(state)]
+    if closes is not None:
+        actions.append(Keyed(Revise(*closes, notice=True), Role.FINAL, len(parts)))
     if link:
         actions.append(Keyed(OpenLink(link, (turn.asker.id,)), Role.LINK))
     return tuple(actions)

@@ -111,6 +111,7 @@ class _Service:
         if self.router.links is not None and isinstance(platform, MatrixPlatform):
             links = self.router.links
             platform.wants_link = links.wants
+            platform.link_offered = links.offered
         self._linking: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None

@@ -5,7 +5,7 @@ In the room that asked for the link, and of keys in the link room, too. Each thi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bots import wording_links
 from bots.base import Peer
@@ -14,12 +14,16 @@ from bots.keywords import key_words
 from bots.language import speaking
 from bridge.journal.links import Sent
 from policies.document import held
-from policies.grant import Grant, read_grant
+from policies.grant import DAY_MS, Grant, read_grant
 
 if TYPE_CHECKING:
     from bridge.journal import Control
     from bridge.link import bodies
+    from bridge.platform import PlaceFacts
     from bridge.tools import House
+
+MOST_OFFERS: Final = 3
+"""Invitations to link rooms of which people are told in a day."""
 
 
 class News:
@@ -30,6 +34,8 @@ class News:
         self._journal = house.journal
         self._clock = house.clock
         self._account = account
+        self._offered: set[tuple[str, int]] = set()
+        """Who invited us on which day (days since the epoch), as far as our home was told."""
 
     async def shown(
         self, peer: str, card: bodies.Card, control: Control, *, changed: bool = False
@@ -50,6 +56,18 @@ class News:
                 text = words(shown, key_words(card.key))
             said.append(Sent(where, control.event, Keyed(Say(text, notice=True), Role.ANSWER)))
         return tuple(said)
+
+    async def offered(self, peer: str, home: PlaceFacts | None, now: int) -> None:
+        """Say at home that a bot invites us. Anybody can: at most a few in a day, and each but once."""
+        day = now // DAY_MS
+        self._offered = {one for one in self._offered if one[1] == day}
+        if home is None or not home.joined or len(self._offered) >= MOST_OFFERS:
+            return
+        self._offered.add((peer, day))
+        with speaking(await self._language(home.place.id)):
+            said = Keyed(Say(wording_links.offered(Peer(peer)), notice=True), Role.ANSWER)
+        cause = f"link_offered:{peer}:{day}"
+        await self._journal.say(self._account, home.place.id, cause, said, "", now)
 
     async def allowed(self, peer: str, grant: str, control: Control) -> tuple[Sent, ...]:
         """Say in the room that asked for the link what the other community allows; once for each change."""

@@ -103,9 +103,16 @@ class Links:
         """Peers whose invitation to a link room is accepted."""
         self._linked: frozenset[str] = frozenset()
         """Peers with which we share a link room, as of the last look."""
+        self._offers: set[str] = set()
+        """Peers that invite us, of whom our home has still to be told."""
         self.on_work: Callable[[], None] = _nothing
         """Called when a turn has something new to do."""
         delivery.may_send = self.may_send
+
+    def offered(self, peer: str) -> None:
+        """The bot `peer` invites us to a link room that nobody here has asked for: our home is told."""
+        self._offers.add(peer)
+        self._bell.ring()
 
     def wants(self, peer: str) -> bool:
         """Whether an invitation to a link room by `peer` is accepted: one is enough."""
@@ -450,6 +457,10 @@ class Links:
         self._linked = frozenset(rooms)
         told, pinned, cancelling = await self._journal.links_to_tell(account)
         home = await self._permits.home()
+        offers, self._offers = self._offers - self.wanted, set()
+        for peer in sorted(offers):
+            await self._news.offered(peer, home, now)
+            self._delivery.ring()
         refused = await self._permits.refused()
         again = now + LOOK_AGAIN_MS
         for peer, room in rooms.items():

@@ -429,6 +429,7 @@ class Router:
             files=reply.files,
             state=reply.state if self._platform.takes_votes else (),
             link=reply.link if step is not None else "",
+            closes=(claimed.waiting_key, reply.closes) if claimed.waiting_key and reply.closes else None,
         )
         verdict = reply.verdict or verdict
         settlement = Settlement(

@@ -142,6 +142,8 @@ class Claimed:
     draft_key: str | None = None
     said: tuple[str, ...] = ()
     parent: int | None = None
+    waiting_key: str | None = None
+    """What the turn that this one continues said."""
 
     @property
     def long(self) -> bool:

@@ -107,6 +107,7 @@ def _claimed(db: sqlite3.Connection, row: sqlite3.Row, now: int, context_message
         draft_key=draft,
         said=outbox.said(db, root) if root is not None else (),
         parent=row["parent"],
+        waiting_key=None if row["parent"] is None else outbox.first_key(db, row["parent"]),
     )
 
 

@@ -48,12 +48,14 @@ class Invites:
         may_invite: Callable[[str], bool],
         *,
         wants_link: Callable[[str], bool] = lambda _bot: False,
+        link_offered: Callable[[str], None] = lambda _bot: None,
         pause: Callable[[int], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._may_invite = may_invite
         self._wants_link = wants_link
+        self._link_offered = link_offered
         self._links: dict[str, str] = {}
         """Link rooms that we are invited to and that nobody here wants yet, by who invites."""
         self._pause = pause
@@ -96,6 +98,7 @@ class Invites:
         elif inviter in self._links or len(self._links) < _LINKS:
             if self._links.get(inviter) != room_id:
                 log.info("link_offered", place=room_id, peer=inviter)
+                self._link_offered(inviter)
             self._links[inviter] = room_id
 
     def link_from(self, inviter: str) -> str | None:

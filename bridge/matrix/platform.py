@@ -120,6 +120,8 @@ class MatrixPlatform:
         self._links: link.Links | None = None
         self.wants_link: Callable[[str], bool] = lambda _peer: False
         """Whether somebody here wants to share a link room with a bot (`bot:server`)."""
+        self.link_offered: Callable[[str], None] = lambda _peer: None
+        """Told that a bot (`bot:server`) invites us to a link room that nobody here has asked for."""
         self._ready = asyncio.Event()
         self._beside: set[asyncio.Task[None]] = set()
         self._typing: dict[str, bool] = {}
@@ -194,6 +196,7 @@ class MatrixPlatform:
             client,
             self._may_invite,
             wants_link=lambda bot: self.wants_link(bot.removeprefix("@")),
+            link_offered=lambda bot: self.link_offered(bot.removeprefix("@")),
             pause=lambda tried: self._pause(tried, None),
             clock=self._clock,
         )
