@@ -89,6 +89,8 @@ async def test_a_question_goes_out_and_comes_back(start: Start, server: FakeServ
     assert "not from our bot" in told[-1]
     await process.idle()
     assert len(await process.journal.turns("waiting")) == 0
+    assert "I wait for its answer" not in said(server)
+    assert sum("its answer came after" in one for one in server.texts()) == 1
 
 
 async def test_nobody_is_named_to_the_city(start: Start, server: FakeServer, city: City) -> None:
@@ -454,6 +456,20 @@ async def test_each_is_told_once_what_it_has_to_know(start: Start, server: FakeS
     server.put_state(GRANT_TYPE, grant(server, CITY, KEY), state_key=CITY)
     await process.idle()
     assert len(city.of(Kind.GRANT)) > counts[Kind.GRANT]
+
+
+async def test_an_invitation_is_told_at_home(start: Start, server: FakeServer, city: City) -> None:
+    """Once a day for each bot, and of so many at most: anybody can invite us."""
+    process = await met(start, city)
+    assert process.router.links is not None
+    for number in [*range(9), *range(9)]:
+        process.router.links.offered(f"bot:village{number}.example")
+        await process.idle()
+    await process.clock.sleep(1)
+    await process.idle()
+    told = [one for one in server.texts() if "invites me to a link" in one]
+    assert len(told) == len(set(told)) == 3
+    assert "`!link @bot:village0.example`" in told[0]
 
 
 async def test_a_link_begins_with_a_moderator(start: Start, server: FakeServer) -> None:
