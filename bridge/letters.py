@@ -75,7 +75,7 @@ def _parts(said: AnswerPeer) -> tuple[bodies.Part, ...]:
         if text := _clean(one.text)[:left]:
             parts.append(bodies.Part(data=bodies.Passage(passage=text, source=_line(one.source))))
             left -= len(text)
-    return tuple(parts)
+    return tuple(parts) or (bodies.Part(text="\u2013"),)  # an answer has at least one
 
 
 def _clean(text: str) -> str:

@@ -144,9 +144,10 @@ class Links:
             raise
         except Exception:
             # A bug about one envelope must cost neither the others nor the bridge: it is put aside, recorded.
-            log.exception("envelope_bug", peer=sender, event_id=control.event)
+            log.exception("envelope_bug", event_id=control.event)
+            peer = sender if sender in (control.facts.links or ()) else ""
             failed = Crossing(
-                at=now, peer=sender, place=control.place.id, way="in", kind="", envelope="", digest="",
+                at=now, peer=peer, place=control.place.id, way="in", kind="", envelope="", digest="",
                 allowed=False, code=str(Code.FAILED), rule="link.envelope", policy="", bytes=0,
             )  # fmt: skip
             taken = Taken(crossings=(failed,))
@@ -418,17 +419,34 @@ class Links:
             verdict, policy = await self._may_send_answer(header, now)
         if verdict.allowed:
             return True
-        came = FromPeer("unsent", peer, code=str(verdict.code), rule=verdict.rule)
+        await self._unsent(action, header, ask, verdict, policy)
+        return False
+
+    async def not_sent(self, action: StoredAction) -> None:
+        """An envelope that can never be sent (the other bot has left the room): whoever waits is told."""
+        if not isinstance(action.action, SendEnvelope):
+            return
+        header: dict[str, Any] = json.loads(action.action.envelope)["envelope"]
+        account, name = self._platform.account, header["id"]
+        asks = header["kind"] == "ask"
+        ask = await self._journal.ask(account, name=name, peer=header["to"]) if asks else None
+        await self._unsent(action, header, ask, Verdict(False, Code.FAILED, "link.room"), "")
+
+    async def _unsent(
+        self, action: StoredAction, header: dict[str, Any], ask: Ask | None, verdict: Verdict, policy: str
+    ) -> None:
+        now, envelope = self._clock.now(), getattr(action.action, "envelope", "")
+        code, rule = str(verdict.code), verdict.rule
+        came = FromPeer("unsent", header["to"], code=code, rule=rule)
         closed = None if ask is None else Closed(ask.digest, "dropped", told=came)
         crossing = Crossing(
-            at=now, peer=peer, place=action.place, way="out", kind=kind, envelope=header["id"], digest="",
-            allowed=False, code=str(verdict.code), rule=verdict.rule, policy=policy,
-            bytes=len(action.action.envelope.encode()),
+            at=now, peer=header["to"], place=action.place, way="out", kind=header["kind"],
+            envelope=header["id"], digest="", allowed=False, code=code, rule=rule, policy=policy,
+            bytes=len(envelope.encode()),
         )  # fmt: skip
-        await self._journal.unsent(account, action.key, crossing, closed, now)
-        log.info("envelope_withdrawn", peer=peer, kind=kind, code=str(verdict.code), rule=verdict.rule)
+        await self._journal.unsent(self._platform.account, action.key, crossing, closed, now)
+        log.info("envelope_not_sent", peer=header["to"], kind=header["kind"], code=code, rule=rule)
         self.on_work()
-        return False
 
     async def _may_send_answer(self, header: dict[str, Any], now: int) -> tuple[Verdict, str]:
         ask = await self._journal.ask(self._platform.account, digest=header["prev"])
@@ -474,6 +492,9 @@ class Links:
             ours = grant_for(home, peer, now)
             again = min(again, now + LOOK_AGAIN_MS if ours is None else max(now + 1, ours.until))
             text = "" if ours is None else ours.model_dump_json()
+            if len(text) > bodies.LONGEST_GRANT:
+                log.error("grant_not_told", peer=peer, remedy="name fewer collections of notes in it")
+                text = ""
             whole = f"{room} {text}" if text else ""
             if grant != whole:
                 body = bodies.Granted(grant=text) if text else bodies.Revoke(reason="")

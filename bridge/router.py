@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from bridge.delivery import Delivery
     from bridge.journal import Admission, Claimed, Control, Event, Journal, Known
     from bridge.options import Options
-    from bridge.platform import Platform
+    from bridge.platform import Platform, StoredAction
     from bridge.schedule import Clock
     from bridge.tools import House
 
@@ -88,7 +88,7 @@ class Router:
         self._rng = rng
         self._bell = Doorbell(house.clock)
         self.votes = Votes(house, platform, delivery, own_name=options.own_name)
-        delivery.on_parked = self.votes.not_written
+        delivery.on_parked = self._parked
         self.links: Links | None = None
         """What goes between us and bots of other communities; None: nothing does."""
         if house.community is not None:
@@ -195,6 +195,12 @@ class Router:
                     await self._receive(control)
                 case _:
                     await self._stop(control)
+
+    async def _parked(self, action: StoredAction) -> None:
+        """What can never be done: whoever has to know is told."""
+        await self.votes.not_written(action)
+        if self.links is not None:
+            await self.links.not_sent(action)
 
     async def _receive(self, control: Control) -> None:
         """An envelope of another community's bot. Without links of ours it is kept, and nothing else."""

@@ -20,6 +20,7 @@ from policies.document import Unreadable, held, limits_of
 from policies.grant import grants_of, read_grant
 from policies.room import Voice
 from policies.screens import screen
+from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from models.host import ModelHost
     from policies.document import Standing
     from policies.room import RoomPolicy
-    from policies.verdict import Verdict
     from policies.vote import Ballot
 
 AWAKE_WITHIN = 60.0
@@ -166,6 +166,9 @@ class TurnTools:
             screened = screen(turn.message.text)
             known = replace(known, peer=peer, peer_key=use.key, cls=cls, screened=screened)
         elif request.deed is Deed.ASK_PEER:
+            if request.peer in await self._house.journal.refused_peers(account):
+                params: dict[str, int | str] = {"peer": request.peer}
+                return Verdict(False, Code.NO_PEER, "policy.ask_peers", params, "ask_operator_policy")
             use = await self._house.journal.link_use(account, turn.place.id, request.peer, turn.asker.id, now)
             counts = self._claimed.counters
             known = replace(

@@ -21,6 +21,11 @@ CAPABILITIES: Final = (str(Share.ANSWERS), str(Share.INFORMATION))
 _LONGEST_NAME: Final = 200
 
 
+def _printable(text: str) -> str:
+    """What was written in the settings, without what no envelope carries."""
+    return "".join(char for char in text if char.isprintable() or char == "\n")
+
+
 @dataclass(frozen=True, slots=True)
 class Community:
     """Who we are towards bots of other communities.
@@ -43,8 +48,8 @@ class Community:
     def card(self) -> Card:
         """What we show of ourselves."""
         return Card(
-            name=" ".join(self.name.split())[:_LONGEST_NAME] or "Hearth",
-            description=self.about,
+            name=" ".join(_printable(self.name).split())[:_LONGEST_NAME] or "Hearth",
+            description=_printable(self.about),
             key=public_text(self.key),
             capabilities=CAPABILITIES,
             languages=self.languages,

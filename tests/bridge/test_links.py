@@ -13,6 +13,7 @@ from bots.librarian import Librarian
 from bridge.link import bodies
 from bridge.link.bodies import Kind, Share
 from bridge.notes import Notes
+from bridge.platform import Refused
 from policies.classes import Class
 from policies.grant import GRANT_TYPE
 from policies.room import LOOSEST
@@ -188,6 +189,25 @@ async def test_no_answer_is_said_too(start: Start, server: FakeServer, city: Cit
     await process.idle()
     assert "Tuesday" not in said(server)
     assert (await process.journal.crossed(OWN, CITY, 1))[0].code == "not_ours"
+
+
+async def test_what_cannot_be_sent_is_said(start: Start, server: FakeServer, city: City) -> None:
+    """Their bot has left the room between the yes and the sending: nobody waits for nothing."""
+    process = await met(start, city)
+    gone = Refused("not_linked", "link the two again")
+    server.fault_for = lambda action: gone if action.action.kind == "send_envelope" else None
+    question = await asked(process)
+    assert "could not send your question" in server.answers(question)[-1]
+    assert await process.journal.turns("waiting") == []
+
+
+async def test_a_card_of_odd_letters_is_shown(start: Start, server: FakeServer, city: City) -> None:
+    """Whatever the settings say: a name of controls and half characters stops nobody."""
+    odd = replace(COMMUNITY, name="Fa\x07mi\u202ely\r\n", about="a\x00b\ud800\r")
+    process = await start(policy=LOOSEST, community=odd)
+    await process.idle()
+    (card,) = city.of(Kind.CARD)
+    assert "mily" in card.body.name  # type: ignore[union-attr]
 
 
 async def test_a_refusal_of_theirs_is_told_with_its_rule(
