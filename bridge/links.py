@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from bots import wording_links
 from bots.base import AnswerPeer, AskPeer, FromPeer, RefusePeer
-from bots.conversation import Keyed, Role, SendEnvelope
+from bots.conversation import SendEnvelope
 from bridge.journal.crossings import Crossing
 from bridge.journal.links import Closed, Sent, Step, Taken
 from bridge.journal.peers import Ask
-from bridge.letters import because, plain, reply_to, words
+from bridge.letters import because, plain, words
 from bridge.link import bodies, guard
 from bridge.link.codes import Code as Wrong
 from bridge.link.opening import Known, Opened, Refusal, open_envelope
 from bridge.link.pseudonym import asker_ref, room_ref
 from bridge.link_news import News
+from bridge.link_post import Post
 from bridge.permits import Permits, decided_by, grant_for
 from bridge.schedule import Doorbell
 from policies.classes import Class
@@ -45,16 +45,12 @@ if TYPE_CHECKING:
     from bots.base import Reply
     from bridge.delivery import Delivery
     from bridge.journal import Claimed, Control
-    from bridge.link.bodies import Body
     from bridge.link.community import Community
-    from bridge.link.envelope import Sealed, Signed
     from bridge.platform import Platform, StoredAction
     from bridge.tools import House
 
 log = structlog.get_logger(__name__)
 
-CARD_LIFE_MS: Final = 7 * DAY_MS
-"""How long a card, a grant or a cancellation may be under way (`LONGEST_LIFE_MS`)."""
 MOST_RECORDED: Final = 100
 """Entries of strangers in a minute, from all places together."""
 LOOK_AGAIN_MS: Final = 3_600_000
@@ -89,8 +85,7 @@ class Links:
         self._platform = platform
         self._delivery = delivery
         self._rng = rng
-        self._names = names
-        """Draws the id of an envelope: at least 128 bits, never the same twice."""
+        self._post = Post(house, community, platform, delivery, names)
         self._bell = Doorbell(house.clock)
         self._news = News(house, platform.account)
         self._permits = Permits(house, platform.account, community.home)
@@ -257,7 +252,7 @@ class Links:
                 "share": str(about.share), "question": question, "language": about.language or "",
             }  # fmt: skip
             return Taken(ask=ask, waited=waited, crossings=(said,))
-        sent, crossing, _ = self._reply(ask, because(verdict, now), control.event, now)
+        sent, crossing, _ = self._post.reply(ask, because(verdict, now), control.event, now)
         return Taken(ask=replace(ask, state="refused"), sends=(sent,), crossings=(said, crossing))
 
     async def _replied(
@@ -326,7 +321,7 @@ class Links:
         ref = room_ref(self._us.secret, peer=peer, room=place)
         asker = asker_ref(self._us.secret, peer=peer, room=place, person=claimed.turn.asker.id)
         rules = held(self._house.policy, claimed.turn.place.policy)
-        name = self._names()
+        name = self._post.name()
         body = bodies.Ask(
             message_id=name,
             context_id=ref,
@@ -338,14 +333,14 @@ class Links:
                 language=rules.language or self._house.language,
             ),
         )
-        sealed = self._seal(body, peer, name, now, asked.until, room_ref=ref)
+        sealed = self._post.seal(body, peer, name, now, asked.until, room_ref=ref)
         ask = Ask(
             peer=peer, id=name, ours=True, digest=sealed.signed.digest, room_ref=ref, place=place,
             person=claimed.turn.asker.id, cls=str(asked.cls), share=asked.share, hops=0, iat=now,
             exp=asked.until, signed=plain((sealed.signed,)), key=use.key,
         )  # fmt: skip
         policy = decided_by(claimed.facts, peer)
-        sent, crossing = self._sent(sealed, room, claimed.turn.cause, now, policy, asked.cls)
+        sent, crossing = self._post.sent(sealed, room, claimed.turn.cause, now, policy, asked.cls)
         return Step(ask=ask, sends=(sent,), crossings=(crossing,))
 
     async def answer(self, waited: dict[str, object], said: AnswerPeer | RefusePeer, cause: str) -> Step:
@@ -354,51 +349,13 @@ class Links:
         ask = await self._journal.ask(self._platform.account, digest=str(waited.get("digest", "")))
         if ask is None or ask.state != "open" or ask.exp <= now:
             return Step()
-        sent, crossing, signed = self._reply(ask, said, cause, now)
+        sent, crossing, signed = self._post.reply(ask, said, cause, now)
         state = "refused" if isinstance(said, RefusePeer) else "answered"
         return Step(closed=Closed(ask.digest, state, plain((signed,))), sends=(sent,), crossings=(crossing,))
 
     def refusal(self, verdict: Verdict, *, failed: bool) -> RefusePeer:
         """A verdict as what a peer is told of it."""
         return replace(because(verdict, self._clock.now()), failed=failed)
-
-    def _reply(
-        self, ask: Ask, said: AnswerPeer | RefusePeer, cause: str, now: int
-    ) -> tuple[Sent, Crossing, Signed]:
-        name = self._names()
-        body = reply_to(ask, said, name)
-        sealed = self._seal(body, ask.peer, name, now, ask.exp, room_ref=ask.room_ref, prev=ask.digest)
-        sent, crossing = self._sent(sealed, ask.place, cause, now)
-        return sent, crossing, sealed.signed
-
-    def _seal(
-        self,
-        body: Body,
-        peer: str,
-        name: str,
-        now: int,
-        exp: int,
-        *,
-        room_ref: str = "",
-        prev: str = "",
-    ) -> Sealed:
-        return self._us.seal(
-            body, id=name, sender=self.address, to=peer, iat=now, exp=exp, room_ref=room_ref, prev=prev
-        )
-
-    def _sent(
-        self, sealed: Sealed, room: str, cause: str, now: int, policy: str = "", cls: Class | None = None
-    ) -> tuple[Sent, Crossing]:
-        """An envelope as the outbox takes it, and the record of it."""
-        header = sealed.signed.header
-        words = wording_links.watch(str(header.kind), header.sender, header.to, cls)
-        crossing = Crossing(
-            at=now, peer=header.to, place=room, way="out", kind=str(header.kind), envelope=header.id,
-            digest=sealed.signed.digest, allowed=True, code="allowed", rule="link.envelope", policy=policy,
-            bytes=len(sealed.text.encode()),
-        )  # fmt: skip
-        keyed = Keyed(SendEnvelope(sealed.text, words), Role.ENVELOPE)
-        return Sent(room, cause, keyed), crossing
 
     async def may_send(self, action: StoredAction) -> bool:
         """Look once more, right before an envelope is sent, whether it may be; if not, it is withdrawn."""
@@ -488,7 +445,7 @@ class Links:
             # Whoever pins a new key has believed nothing of that peer yet: our card makes it tell us again.
             whole = f"{room} {pinned.get(peer, '')} {self._us.card.model_dump_json()}"
             if card != whole:
-                await self._tell(self._us.card, peer, room, now, told_card=whole)
+                await self._post.tell(self._us.card, peer, room, now, told_card=whole)
             ours = grant_for(home, peer, now)
             again = min(again, now + LOOK_AGAIN_MS if ours is None else max(now + 1, ours.until))
             text = "" if ours is None else ours.model_dump_json()
@@ -498,26 +455,18 @@ class Links:
             whole = f"{room} {text}" if text else ""
             if grant != whole:
                 body = bodies.Granted(grant=text) if text else bodies.Revoke(reason="")
-                await self._tell(body, peer, room, now, told_grant=whole)
+                await self._post.tell(body, peer, room, now, told_grant=whole)
         for ask in cancelling:
             told_it: tuple[Sent, Crossing] | None = None
             if ask.peer in rooms and ask.exp > now:
-                sealed = self._seal(
-                    bodies.Cancel(id=ask.id), ask.peer, self._names(), now, ask.exp,
+                sealed = self._post.seal(
+                    bodies.Cancel(id=ask.id), ask.peer, self._post.name(), now, ask.exp,
                     room_ref=ask.room_ref, prev=ask.digest,
                 )  # fmt: skip
-                told_it = self._sent(sealed, rooms[ask.peer], f"cancel:{ask.digest}", now)
+                told_it = self._post.sent(sealed, rooms[ask.peer], f"cancel:{ask.digest}", now)
             await self._journal.cancel_told(account, ask, told_it, self._platform.device, now)
             self._delivery.ring()
         return again
-
-    async def _tell(self, body: Body, peer: str, room: str, now: int, **what: str) -> None:
-        name = self._names()
-        sealed = self._seal(body, peer, name, now, now + CARD_LIFE_MS)
-        sent, crossing = self._sent(sealed, room, f"tell:{name}", now)
-        account, device = self._platform.account, self._platform.device
-        await self._journal.tell_peer(account, peer, sent, crossing, device, now, **what)
-        self._delivery.ring()
 
 
 def _nothing() -> None:
