@@ -14,7 +14,7 @@ import structlog
 
 from tests.bench.table import machine, render
 
-PARTS = ("answers", "requests", "memory", "journal", "speech", "posts", "policy", "links")
+PARTS = ("answers", "requests", "memory", "journal", "speech", "posts", "policy", "links", "federation")
 """Each is a module here with `measure(folder, quick=...)`, which gives rows."""
 
 
