@@ -204,3 +204,21 @@ async def backs_off(server: Homeserver) -> None:
             if waits is not None and waits >= 300_000:
                 return
             await asyncio.sleep(0.2)
+
+
+async def test_a_new_key_ends_it_until_people_decide(servers: Servers, tmp_path: Path) -> None:
+    """The city lost its key: people are told, nothing is asked, and a new decision lets it go on."""
+    async with communities(servers, tmp_path) as (family, city):
+        await allowed(family, city)
+        await city.hearth.stop()
+        (city.hearth.folder / "data" / "credentials" / "link-key").unlink()
+        await city.hearth.start()
+        await family.hears("ANOTHER KEY")
+        await family.asks("!ask city When does the pool open?", "not the one that was agreed on")
+        await family.asks(f"!policy allow ask {city.bot} classes=local-knowledge until=20 days")
+        for _ in range(20):  # our card makes the city tell its grant again, which takes a moment
+            told = await family.asks("!ask city When does the pool open?")
+            if "It would read" in told.text:
+                break
+        await family.human.react(family.room, told.id, "👍")
+        await family.hears("not from our bot", "pool.md")
