@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bots.base import RefusePeer
 from bridge.link import bodies
+from bridge.link.canonical import NotCanonical, parse
+from bridge.link.envelope import LARGEST
 from policies.grant import DAY_MS
 from policies.verdict import Code
 
@@ -25,6 +27,24 @@ _DELETE: Final = "\x7f"
 def plain(through: tuple[Signed, ...]) -> str:
     """Signed headers as JSON: the proof of what was said, without the words."""
     return json.dumps([one.plain() for one in through])
+
+
+def replies_to(text: str) -> str:
+    """The digest of the ask to which an envelope claims to reply; `""`: to none. Proven by nothing."""
+    if len(text) > LARGEST:
+        return ""
+    try:
+        whole = parse(text)
+    except NotCanonical:
+        return ""
+    header = whole.get("envelope") if isinstance(whole, dict) else None
+    claimed = header if isinstance(header, dict) else {}
+    prev = claimed.get("prev")
+    return (
+        prev
+        if claimed.get("kind") in (bodies.Kind.ANSWER, bodies.Kind.REFUSE) and isinstance(prev, str)
+        else ""
+    )
 
 
 def because(verdict: Verdict, now: int) -> RefusePeer:

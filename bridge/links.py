@@ -24,7 +24,7 @@ from bots.conversation import SendEnvelope
 from bridge.journal.crossings import Crossing
 from bridge.journal.links import Closed, Sent, Step, Taken
 from bridge.journal.peers import Ask
-from bridge.letters import because, plain, words
+from bridge.letters import because, plain, replies_to, words
 from bridge.link import bodies, guard
 from bridge.link.codes import Code as Wrong
 from bridge.link.opening import Known, Opened, Refusal, open_envelope
@@ -169,7 +169,10 @@ class Links:
         if sender in await self._permits.refused():
             refused = replace(said, code="refused_by_operator", rule="link.operator")
             return Taken(crossings=self._once(refused, now))
-        self._guard, hold = guard.admit(self._guard, sender, now)
+        if await self._is_owed(text, sender):
+            hold = guard.silenced(self._guard, sender, now)
+        else:
+            self._guard, hold = guard.admit(self._guard, sender, now)
         if hold is not None:
             known = self._held.get(sender) == hold.until
             self._held[sender] = hold.until  # one line for a flood, not one for each of it
@@ -195,6 +198,12 @@ class Links:
         )  # fmt: skip
         taken = await self._judged(opened, control, said, now)
         return replace(taken, peer=sender, seen=(header.id, opened.keep_until), iat=header.iat)
+
+    async def _is_owed(self, text: str, sender: str) -> bool:
+        """Whether it claims to be the reply to an ask of ours that is open: the ask was counted for both."""
+        digest = replies_to(text)
+        ask = await self._journal.ask(self._platform.account, digest=digest) if digest else None
+        return ask is not None and ask.ours and ask.state == "open" and ask.peer == sender
 
     def _once(self, crossing: Crossing, now: int) -> tuple[Crossing, ...]:
         """The same thing is recorded once a minute for each peer and place, however often it comes."""

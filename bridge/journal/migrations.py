@@ -357,6 +357,7 @@ _LINKS = (
         until INTEGER NOT NULL,
         PRIMARY KEY (account, peer, id)
     ) STRICT""",
+    "CREATE INDEX seen_until ON seen (account, until)",
     """CREATE TABLE crossings (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         at INTEGER NOT NULL,

@@ -2,7 +2,7 @@
 
 Three brakes, each for itself: a budget for each pair of communities, with a pause after it; one budget for
 all peers together; and silence towards a peer whose envelopes are wrong, twice as long each time. They count
-events in both directions: two bots that answer each other are stopped by either side.
+what a peer sends and what we ask of it, but not the reply to an open ask: that is owed, and comes once.
 
     state, hold = admit(state, peer, now)     hold is None: go on, and it is counted
 
@@ -79,6 +79,12 @@ def admit(guard: Guard, peer: str, now: int) -> tuple[Guard, Held | None]:
     if len(together) >= ALL_BUDGET:
         return guard, Held(Hold.ALL, together[-ALL_BUDGET] + WINDOW_MS)
     return _with(guard, peer, replace(pair, events=(*pair.events, now))), None
+
+
+def silenced(guard: Guard, peer: str, now: int) -> Held | None:
+    """Whether `peer` is left in silence at `now` (ms). For a reply that is owed: its ask was counted."""
+    pair = _recent(guard, now).pairs.get(peer, Pair())
+    return Held(Hold.SILENCE, pair.silent_until) if now < pair.silent_until else None
 
 
 def erred(guard: Guard, peer: str, now: int, jitter: float) -> Guard:

@@ -191,6 +191,23 @@ async def test_no_answer_is_said_too(start: Start, server: FakeServer, city: Cit
     assert (await process.journal.crossed(OWN, CITY, 1))[0].code == "not_ours"
 
 
+async def test_no_answer_is_lost_to_the_budget(start: Start, server: FakeServer, city: City) -> None:
+    """Many ask at once: what was let out is let in, however much else the city sends in that minute."""
+    rules(server, preview="never")
+    process = await met(start, city)
+    for number in range(16):
+        server.say(f"!ask city When does pool {number} open?", by=(ADA, BEN)[number % 2])
+    await process.idle()
+    asks = city.of(Kind.ASK)
+    assert len(asks) == 16
+    for _ in range(10):
+        city.ask("Who won?", Class.GENERAL)
+    for number, ask in enumerate(asks):
+        city.answer(f"At {number} o'clock.", ask=ask)
+    await process.idle()
+    assert sum("not from our bot" in one for one in server.texts()) == 16
+
+
 async def test_what_cannot_be_sent_is_said(start: Start, server: FakeServer, city: City) -> None:
     """Their bot has left the room between the yes and the sending: nobody waits for nothing."""
     process = await met(start, city)
