@@ -96,7 +96,8 @@ def context(
         "AND (e.own = 0 OR (t.outcome = 'answered' "
         "AND (t.bot = 'chat' OR (t.bot = 'scribe' AND t.about = t.message)))) "
         "AND NOT EXISTS (SELECT 1 FROM turns s WHERE s.account = e.account AND s.message = e.id "
-        "AND (s.bot = 'steward' OR (s.bot = 'scribe' AND s.about IS NOT s.message))) "
+        "AND (s.bot = 'steward' OR (s.bot = 'envoy' AND s.kind = 'message') "
+        "OR (s.bot = 'scribe' AND s.about IS NOT s.message))) "
         "AND e.control IS NULL "
         "ORDER BY e.seq DESC LIMIT :limit",
         {"account": account, "place": place_id, "thread": thread, "before": before, "limit": limit},
