@@ -330,6 +330,8 @@ class TurnTools:
     async def peers(self) -> tuple[Peer, ...]:
         """The peers that this place has a grant for, or that we are linked with."""
         place = self._claimed.turn.place
+        if self._house.community is None:
+            return ()  # links are switched off, whatever was agreed before
         return await self._house.journal.peers_of(place.account, place.id)
 
     async def votes(self, limit: int = 20) -> tuple[Vote, ...]:

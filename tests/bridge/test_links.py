@@ -418,6 +418,25 @@ async def test_talk_goes_on_below_an_offer(
     assert not city.of(Kind.ASK)
 
 
+async def test_where_links_are_switched_off_nothing_is_asked(
+    start: Start, server: FakeServer, city: City, librarian: dict[str, Any]
+) -> None:
+    """Whatever was agreed before: no offer, no preview, and a yes to an old one sends nothing."""
+    rules(server, notes=["family"])
+    process = await met(start, city, **librarian)
+    _, preview = await previewed(process)
+    await process.stop()
+    process = await start(policy=LOOSEST, **librarian)
+    server.react(preview, "👍", by=ADA)
+    server.say("When may we swim?")
+    server.say(f"!ask city {POOL}")
+    city.ask("Who won?", Class.GENERAL)
+    await process.idle()
+    assert "may know more" not in said(server)
+    assert "I have asked" not in said(server)
+    assert not [*city.of(Kind.ASK), *city.of(Kind.ANSWER)]
+
+
 # -- answering -------------------------------------------------------------------------------------
 
 
