@@ -62,7 +62,7 @@ bench: $(INSTALLED)
 lock: | $(UV)
 	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 requirements/build.in -o requirements/build.lock
 	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/hearth.lock
-	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml --extra local --group dev -o requirements/dev.lock
+	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml --extra local --extra a2a --group dev -o requirements/dev.lock
 
 # The sentences of bots/ into each language's hearth.po, and from there into hearth.mo (docs/translating.md).
 WORDS := -D hearth -d bots/locale
