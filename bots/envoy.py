@@ -35,6 +35,7 @@ from bots.asking import (
 from bots.base import AnswerPeer, AskPeer, Draft, FromPeer, Peer, RefusePeer, Reply, Wait, Waiting
 from bots.commands import CommandName, parse, strip_mention, visible
 from bots.conversation import TurnKind
+from bots.keywords import key_words
 from bots.proposing import Mistake
 from bots.wording_links import Why
 from models.client import ModelError
@@ -400,7 +401,10 @@ async def _link(argument: str, turn: Turn, tools: Tools) -> Reply:
         return _refused(wording.refusal(verdict), verdict)
     known = next((one for one in await tools.peers() if one.address == peer), None)
     if known is not None and known.linked:
-        return Reply(wording_links.linked(known))
+        words = [wording_links.linked(known)]
+        if known.key:
+            words.insert(0, wording_links.shown_key(known, key_words(known.key)))
+        return Reply("\n\n".join(words))
     return Reply(wording_links.linking(known or Peer(peer)), link=peer)
 
 

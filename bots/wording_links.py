@@ -444,6 +444,17 @@ def shown_key(peer: Peer, words: str | Sequence[str]) -> str:
     ).format(peer=who(peer), words=quoted(said.strip("` "), 200))
 
 
+def agent(peer: Peer, words: str | Sequence[str]) -> str:
+    """An A2A agent that is no Hearth, and the fingerprint of its card as words."""
+    said = words if isinstance(words, str) else " ".join(words)
+    return _(
+        "{peer} can be asked now. It is an agent outside of Hearth, which whoever runs me has added: no "
+        "community stands behind it as far as I know, and nothing that it says is signed. Its description of "
+        "itself has this fingerprint: {words}. If that changes, I ask it nothing until somebody here decides "
+        "anew."
+    ).format(peer=who(peer), words=quoted(said.strip("` "), 200))
+
+
 def key_changed(peer: Peer, words: str | Sequence[str]) -> str:
     """A peer shows another key than the one that was agreed on."""
     said = words if isinstance(words, str) else " ".join(words)
@@ -490,7 +501,9 @@ def proof(steps: Sequence[Signature]) -> str:
         )
         for one in steps
     ]
-    if all(one.holds for one in steps):
+    if all(one.holds for one in steps) and len(steps) == 1:
+        end = _("The question is signed with our key. There is no signed answer to it.")
+    elif all(one.holds for one in steps):
         end = _(
             "Every step is signed with the key that was agreed on. "
             "Nobody can have changed a word of it since."

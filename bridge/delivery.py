@@ -18,7 +18,7 @@ import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -86,6 +86,18 @@ class _Counts:
     parked: int = 0
 
 
+class Carrier(Protocol):
+    """Delivers to places of an account that its platform does not reach; a key may be sent again for ever."""
+
+    def carries(self, place: str) -> bool:
+        """Whether it is such a place."""
+        ...
+
+    async def perform(self, action: StoredAction) -> str | None:
+        """As `Platform.perform`."""
+        ...
+
+
 class Delivery:
     """The loop that empties the outbox of one account."""
 
@@ -101,6 +113,7 @@ class Delivery:
         self.counts = _Counts()
         self.may_send: Callable[[StoredAction], Awaitable[bool]] | None = None
         """Asked right before an action is done; what it says no to, it has withdrawn."""
+        self.beside: Carrier | None = None
         self.on_parked: Callable[[StoredAction], Awaitable[None]] | None = None
         """Told of what could not be done, before anything else is done in that place."""
 
@@ -197,6 +210,9 @@ class Delivery:
     async def _attempt(self, action: StoredAction) -> None:
         if self.may_send is not None and not await self.may_send(action):
             return
+        if self.beside is not None and self.beside.carries(action.place):
+            await self._acknowledge(action, await self.beside.perform(action))
+            return
         what = before(
             action,
             device=self._platform.device,
@@ -215,6 +231,9 @@ class Delivery:
                 remote_id = await self._platform.perform(action) if isinstance(found, Found) else found
             case Before.SEND:
                 remote_id = await self._platform.perform(action)
+        await self._acknowledge(action, remote_id)
+
+    async def _acknowledge(self, action: StoredAction, remote_id: str | None) -> None:
         await self._journal.acknowledge(action.key, remote_id, self._clock.now())
         self._unclear.discard(action.key)
 

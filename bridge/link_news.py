@@ -1,6 +1,7 @@
 """What people are told of links: which key a peer shows, what the other community allows.
 
-In the room that asked for the link, and of keys in the link room, too. Each thing is said once.
+In the room that asked for the link, and of keys in the link room, too. Of a peer over HTTPS, which no room
+may have asked for, our home is told. Each thing is said once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from bots.conversation import Keyed, Role, Say
 from bots.keywords import key_words
 from bots.language import speaking
 from bridge.journal.links import Sent
+from bridge.link.beside import is_agent, peer_of
 from policies.document import held
 from policies.grant import DAY_MS, Grant, read_grant
 
@@ -27,13 +29,14 @@ MOST_OFFERS: Final = 3
 
 
 class News:
-    """What to say of the links of one account."""
+    """What to say of the links of one account. `home` is the room by whose rules peers are answered."""
 
-    def __init__(self, house: House, account: str) -> None:
+    def __init__(self, house: House, account: str, home: str) -> None:
         self._house = house
         self._journal = house.journal
         self._clock = house.clock
         self._account = account
+        self._home = home
         self._offered: set[tuple[str, int]] = set()
         """Who invited us on which day (days since the epoch), as far as our home was told."""
 
@@ -49,10 +52,16 @@ class News:
             return ()
         shown = Peer(peer, card.name, card.key)
         asked_in = await self._journal.wanted_in(account, peer)
+        # Over HTTPS nobody reads along.
+        told_in = [asked_in or self._home] if peer_of(place) else [place, asked_in]
+        words = wording_links.agent if is_agent(place) else wording_links.shown_key
+        words = wording_links.key_changed if changed else words
         said = []
-        for where in dict.fromkeys(one for one in (place, asked_in) if one):
+        for where in dict.fromkeys(one for one in told_in if one):
+            there = await self._journal.place(account, where)
+            if there is None or not there.joined:
+                continue  # `!link` shows the key to whoever asks for it there
             with speaking(await self._language(where)):
-                words = wording_links.key_changed if changed else wording_links.shown_key
                 text = words(shown, key_words(card.key))
             said.append(Sent(where, control.event, Keyed(Say(text, notice=True), Role.ANSWER)))
         return tuple(said)
@@ -73,6 +82,8 @@ class News:
         """Say in the room that asked for the link what the other community allows; once for each change."""
         account = self._account
         place = await self._journal.wanted_in(account, peer)
+        if not place and peer_of(control.place.id):
+            place = self._home
         use = await self._journal.link_use(account, place, peer, "", self._clock.now())
         if not place or use.theirs == grant:
             return ()

@@ -3,7 +3,7 @@
     an envelope arrives --T1--> control --> opened, judged --> one transaction: what follows from it
     a turn asks, or answers, a peer ------> signed ----------> T3: the ask and its envelope
     delivery is about to send ------------> still allowed? --> sent | withdrawn, and whoever waits is told
-    a peer is there, a grant has changed -> our card, our grant, or its end
+    a peer is there, a grant has changed -> our card, our grant, or its end (`bridge.link_watch`)
 
 Promises that nothing a peer sends is acted on before its signature, its time, its path and our policy are
 looked at; that every envelope which arrives or leaves, allowed or not, is recorded; and that what is not
@@ -22,20 +22,21 @@ import structlog
 from bots.base import AnswerPeer, AskPeer, FromPeer, RefusePeer
 from bots.conversation import SendEnvelope
 from bridge.journal.crossings import Crossing
-from bridge.journal.links import Closed, Sent, Step, Taken
+from bridge.journal.links import Closed, Step, Taken
 from bridge.journal.peers import Ask
 from bridge.letters import because, plain, replies_to, words
 from bridge.link import bodies, guard
+from bridge.link.agents import AgentCard, AgentReply, read
+from bridge.link.beside import is_agent
 from bridge.link.codes import Code as Wrong
 from bridge.link.opening import Known, Opened, Refusal, open_envelope
 from bridge.link.pseudonym import asker_ref, room_ref
 from bridge.link_news import News
 from bridge.link_post import Post
-from bridge.permits import Permits, decided_by, grant_for
-from bridge.schedule import Doorbell
+from bridge.link_watch import Watch
+from bridge.permits import Permits, decided_by
 from policies.classes import Class
 from policies.document import held
-from policies.grant import DAY_MS
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -53,11 +54,6 @@ log = structlog.get_logger(__name__)
 
 MOST_RECORDED: Final = 100
 """Entries of strangers in a minute, from all places together."""
-LOOK_AGAIN_MS: Final = 3_600_000
-ENDED_MS: Final = DAY_MS
-"""After its end an ask is kept open for so long: whatever else ends it has had its time."""
-AGAIN_MS: Final = 30_000
-"""After the journal could not be read."""
 
 ERRORS: Final = frozenset(Wrong) - {
     Wrong.UNKNOWN_KEY, Wrong.KEY_CHANGED, Wrong.EXPIRED, Wrong.REPLAYED, Wrong.OUT_OF_ORDER, Wrong.NOT_OURS,
@@ -86,46 +82,48 @@ class Links:
         self._delivery = delivery
         self._rng = rng
         self._post = Post(house, community, platform, delivery, names)
-        self._bell = Doorbell(house.clock)
-        self._news = News(house, platform.account)
+        self._news = News(house, platform.account, community.home)
         self._permits = Permits(house, platform.account, community.home)
         self._guard = guard.Guard()
         self._held: dict[str, int] = {}
         """Until when each peer is held, as it was recorded last (ms)."""
         self._recorded: dict[tuple[str, str, str], int] = {}
         """When what is recorded once a minute was recorded last (ms)."""
-        self.wanted: frozenset[str] = frozenset()
-        """Peers whose invitation to a link room is accepted."""
-        self._linked: frozenset[str] = frozenset()
-        """Peers with which we share a link room, as of the last look."""
-        self._offers: set[str] = set()
-        """Peers that invite us, of whom our home has still to be told."""
+        self._watch = Watch(
+            house, community, platform, delivery, post=self._post, news=self._news, permits=self._permits
+        )
         self.on_work: Callable[[], None] = _nothing
         """Called when a turn has something new to do."""
         delivery.may_send = self.may_send
-
-    def offered(self, peer: str) -> None:
-        """The bot `peer` invites us to a link room that nobody here has asked for: our home is told."""
-        self._offers.add(peer)
-        self._bell.ring()
-
-    def wants(self, peer: str) -> bool:
-        """Whether an invitation to a link room by `peer` is accepted: one is enough."""
-        return peer in self.wanted and peer not in self._linked
 
     @property
     def address(self) -> str:
         """Our own, `bot:server`."""
         return self._platform.account.removeprefix("@")
 
+    def wants(self, peer: str) -> bool:
+        """Whether an invitation to a link room by `peer` is accepted: one is enough."""
+        return peer in self._watch.wanted and peer not in self._watch.linked
+
+    def offered(self, peer: str) -> None:
+        """The bot `peer` invites us to a link room that nobody here has asked for: our home is told."""
+        self._watch.offered(peer)
+
     def ring(self) -> None:
         """Something may have to be told to a peer."""
-        self._bell.ring()
+        self._watch.ring()
 
     async def recover(self) -> None:
         """Before anything arrives: whose invitations are wanted."""
-        self.wanted = await self._journal.wanted(self._platform.account)
-        self._linked = frozenset(await self._journal.link_rooms(self._platform.account))
+        await self._watch.recover()
+
+    async def watch(self) -> None:
+        """Tell peers what they have to know, for ever."""
+        await self._watch.run()
+
+    async def tell_again(self, peer: str) -> None:
+        """Sign our card and our grant for `peer` anew: what it was told has ended."""
+        await self._watch.tell_again(peer)
 
     # -- arriving ----------------------------------------------------------------------------------
 
@@ -153,7 +151,7 @@ class Links:
                 allowed=one.allowed, code=one.code, rule=one.rule, bytes=one.bytes,
             )  # fmt: skip
         self._delivery.ring()
-        self._bell.ring()
+        self.ring()
         return cancelled
 
     async def _taken(self, control: Control, sender: str, now: int) -> Taken:
@@ -169,6 +167,8 @@ class Links:
         if sender in await self._permits.refused():
             refused = replace(said, code="refused_by_operator", rule="link.operator")
             return Taken(crossings=self._once(refused, now))
+        if is_agent(control.place.id):
+            return await self._heard(read(text), control, replace(said, peer=sender), now)
         if await self._is_owed(text, sender):
             hold = guard.silenced(self._guard, sender, now)
         else:
@@ -282,16 +282,59 @@ class Links:
             why = reply.metadata
             came = replace(came, code=why.code, rule=why.rule, retry_after_ms=why.retry_after_ms)
         else:
+            came = replace(came, end="answered", **words(reply))
+        return await self._closing(ask, came, plain(opened.through), said, now)
+
+    async def _closing(self, ask: Ask, came: FromPeer, proof: str, said: Crossing, now: int) -> Taken:
+        """The end of an ask of ours. An answer is shown only if it could still be asked for."""
+        if came.end == "answered":
             verdict, policy = await self._permits.may_still_ask(ask, now)
             said = replace(
                 said, allowed=verdict.allowed, code=str(verdict.code), rule=verdict.rule, policy=policy
             )
-            if verdict.allowed:
-                came = replace(came, end="answered", **words(reply))
-            else:
-                came = replace(came, end="dropped", code=str(verdict.code), rule=verdict.rule)
-        closed = Closed(header.prev, came.end, plain(opened.through), came)
-        return Taken(closed=closed, crossings=(said,))
+            if not verdict.allowed:
+                came = replace(
+                    came, end="dropped", code=str(verdict.code), rule=verdict.rule, text="", passages=()
+                )
+        return Taken(closed=Closed(ask.digest, came.end, proof, came), crossings=(said,))
+
+    async def _heard(
+        self, heard: AgentCard | AgentReply | None, control: Control, said: Crossing, now: int
+    ) -> Taken:
+        """What an agent says, which signs nothing: believed because of where our own wire had it from."""
+        peer, account = said.peer, self._platform.account
+        said = replace(said, allowed=True, code="allowed", rule="link.agent")
+        if isinstance(heard, AgentCard):
+            try:
+                card = heard.card()
+            except ValueError:
+                return Taken(crossings=(replace(said, allowed=False, code=str(Wrong.BAD_BODY)),))
+            pinned = (await self._journal.link_use(account, "", peer, "", now)).pinned
+            changed = bool(pinned) and pinned != card.key
+            if changed:
+                said = replace(said, allowed=False, code=str(Wrong.KEY_CHANGED))
+            says = await self._news.shown(peer, card, control, changed=changed)
+            said = replace(said, kind=str(bodies.Kind.CARD))
+            return Taken(peer=peer, card=card, iat=heard.at, says=says, crossings=(said,))
+        ask = None if heard is None else await self._journal.ask(account, digest=heard.ask)
+        if heard is None or ask is None or not ask.ours or ask.peer != peer or ask.state != "open":
+            return Taken(crossings=(replace(said, allowed=False, code=str(Wrong.NOT_OURS)),))
+        came = FromPeer(end=heard.end, peer=peer, waited_ms=max(0, now - ask.iat), text=heard.text)
+        said = replace(said, kind=str(bodies.Kind.ANSWER), envelope=ask.id)
+        if heard.end != "answered":
+            said = replace(said, kind=str(bodies.Kind.REFUSE))
+            code = str(Code.FAILED) if heard.end == "failed" else ""  # it gives no code of ours
+            came = replace(came, end="refused", code=code, rule="link.agent", text="")
+        return await self._closing(ask, came, "[]", said, now)
+
+    async def may_fetch(self, ask: Ask) -> bool:
+        """Whether the reply to an ask of a peer, which lies ready, may still go out; a refusal always may."""
+        if ask.state == "refused":
+            return ask.peer not in await self._permits.refused()
+        verdict, _ = await self._permits.may_answer(
+            ask.peer, Class(ask.cls), "", hops=0, counted=False, now=self._clock.now()
+        )
+        return verdict.allowed
 
     async def may_answer(self, claimed: Claimed) -> Verdict:
         """Whether a turn that a peer caused may be answered now; it has been counted."""
@@ -315,7 +358,7 @@ class Links:
             case AnswerPeer() | RefusePeer() as said:
                 return await self.answer(turn.waited, said, turn.cause)
             case None:
-                self.wanted |= {reply.link}
+                self._watch.wanted |= {reply.link}
                 return Step(wanted=reply.link)
 
     async def _ask(self, claimed: Claimed, asked: AskPeer, now: int) -> Step | Verdict:
@@ -419,63 +462,6 @@ class Links:
         if ask is None:
             return Verdict(False, Code.EXPIRED, "link.exp"), ""
         return await self._permits.may_answer(ask.peer, Class(ask.cls), "", hops=0, counted=False, now=now)
-
-    # -- cards and grants --------------------------------------------------------------------------
-
-    async def watch(self) -> None:
-        """Tell peers what they have to know, for ever."""
-        while True:
-            try:
-                until = await self.look()
-            except sqlite3.Error as error:
-                log.error("links_unreadable", error=str(error), remedy="free space on the disk")
-                until = self._clock.now() + AGAIN_MS
-            await self._bell.wait(until)
-
-    async def look(self) -> int:
-        """Tell each peer that is there what it has not been told yet; when to look again (ms)."""
-        account, now = self._platform.account, self._clock.now()
-        self.wanted = await self._journal.wanted(account)
-        await self._journal.end_asks(account, now - ENDED_MS)
-        rooms = await self._journal.link_rooms(account)
-        self._linked = frozenset(rooms)
-        told, pinned, cancelling = await self._journal.links_to_tell(account)
-        home = await self._permits.home()
-        offers, self._offers = self._offers - self.wanted, set()
-        for peer in sorted(offers):
-            await self._news.offered(peer, home, now)
-            self._delivery.ring()
-        refused = await self._permits.refused()
-        again = now + LOOK_AGAIN_MS
-        for peer, room in rooms.items():
-            if peer in refused:
-                continue
-            card, grant = told.get(peer, ("", ""))
-            # Whoever pins a new key has believed nothing of that peer yet: our card makes it tell us again.
-            whole = f"{room} {pinned.get(peer, '')} {self._us.card.model_dump_json()}"
-            if card != whole:
-                await self._post.tell(self._us.card, peer, room, now, told_card=whole)
-            ours = grant_for(home, peer, now)
-            again = min(again, now + LOOK_AGAIN_MS if ours is None else max(now + 1, ours.until))
-            text = "" if ours is None else ours.model_dump_json()
-            if len(text) > bodies.LONGEST_GRANT:
-                log.error("grant_not_told", peer=peer, remedy="name fewer collections of notes in it")
-                text = ""
-            whole = f"{room} {text}" if text else ""
-            if grant != whole:
-                body = bodies.Granted(grant=text) if text else bodies.Revoke(reason="")
-                await self._post.tell(body, peer, room, now, told_grant=whole)
-        for ask in cancelling:
-            told_it: tuple[Sent, Crossing] | None = None
-            if ask.peer in rooms and ask.exp > now:
-                sealed = self._post.seal(
-                    bodies.Cancel(id=ask.id), ask.peer, self._post.name(), now, ask.exp,
-                    room_ref=ask.room_ref, prev=ask.digest,
-                )  # fmt: skip
-                told_it = self._post.sent(sealed, rooms[ask.peer], f"cancel:{ask.digest}", now)
-            await self._journal.cancel_told(account, ask, told_it, self._platform.device, now)
-            self._delivery.ring()
-        return again
 
 
 def _nothing() -> None:

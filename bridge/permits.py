@@ -87,8 +87,8 @@ class Permits:
             cls=Class(ask.cls),
             ruled_by_members=facts.ruled_by_members,
         )
-        theirs = read_grant(use.theirs, self._account.removeprefix("@")) if use.theirs else None
         grants = grants_of(facts.place.grants)
+        theirs = use.granted(self._account.removeprefix("@"), grants.get(ask.peer))
         verdict = decide(self._house.policy, grants, request, now, room=facts.place.policy, theirs=theirs)
         if verdict.code in MEANWHILE:
             verdict = Verdict(True, Code.ALLOWED, verdict.rule)

@@ -87,6 +87,7 @@ class Router:
         self._options = options
         self._rng = rng
         self._bell = Doorbell(house.clock)
+        self._controlling = asyncio.Lock()
         self.votes = Votes(house, platform, delivery, own_name=options.own_name)
         delivery.on_parked = self._parked
         self.links: Links | None = None
@@ -134,7 +135,7 @@ class Router:
                 answered = await self._journal.answered(account, self._clock.now() - DAY_MS)
                 async with aclosing(self._platform.events(cursor, sealed, answered)) as batches:
                     async for batch in batches:
-                        await self._admit(batch)
+                        await self.admit(batch)
                         failures = 0
                 return
             except sqlite3.Error as error:
@@ -148,7 +149,7 @@ class Router:
                 )
                 await self._clock.sleep(wait)
 
-    async def _admit(self, batch: Batch, *, but: int | None = None) -> None:
+    async def admit(self, batch: Batch, *, but: int | None = None) -> None:
         """T1 and what follows from it; turn `but` ends by itself and is not cancelled."""
 
         def judge(event: Event, known: Known) -> Admission:
@@ -187,14 +188,15 @@ class Router:
     # -- controls ---------------------------------------------------------------------------------
 
     async def _handle_controls(self) -> None:
-        for control in await self._journal.controls(self._platform.account):
-            match control.name:
-                case answer.BRAKE:
-                    await self.votes.brake(control)
-                case answer.ENVELOPE:
-                    await self._receive(control)
-                case _:
-                    await self._stop(control)
+        async with self._controlling:  # what arrives over HTTPS is admitted beside the platform's batches
+            for control in await self._journal.controls(self._platform.account):
+                match control.name:
+                    case answer.BRAKE:
+                        await self.votes.brake(control)
+                    case answer.ENVELOPE:
+                        await self._receive(control)
+                    case _:
+                        await self._stop(control)
 
     async def _parked(self, action: StoredAction) -> None:
         """What can never be done: whoever has to know is told."""
@@ -401,7 +403,7 @@ class Router:
                 )
                 await self._clock.sleep(wait)
         if fresh.changed is not None:
-            await self._admit(Batch(self._platform.account, None, (fresh.changed,)), but=claimed.turn.id)
+            await self.admit(Batch(self._platform.account, None, (fresh.changed,)), but=claimed.turn.id)
             return None
         turn = claimed.turn
         if fresh.context is not None:

@@ -17,7 +17,7 @@ from models.host import State
 from policies.classes import Class
 from policies.decide import Deed, Request, decide
 from policies.document import Unreadable, held, limits_of
-from policies.grant import grants_of, read_grant
+from policies.grant import grants_of
 from policies.room import Voice
 from policies.screens import screen
 from policies.verdict import Code, Verdict
@@ -180,7 +180,7 @@ class TurnTools:
                 peer_today=use.peer_today,
                 peer_person_today=use.person_today,
             )
-            theirs = read_grant(use.theirs, account.removeprefix("@")) if use.theirs else None
+            theirs = use.granted(account.removeprefix("@"), grants_of(facts.place.grants).get(request.peer))
         known = replace(known, ruled_by_members=facts.ruled_by_members)
         grants = grants_of(facts.place.grants)
         return decide(self._house.policy, grants, known, now, room=facts.place.policy, theirs=theirs)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bridge.journal import admit as t1
 from bridge.journal import crossings, documents, inspect, links, memory, outbox, peers, turns, votes
+from bridge.journal.beside import Beside
 from bridge.journal.rows import (
     LONG,
     ActionRow,
@@ -55,6 +56,8 @@ class Journal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.beside = Beside(store)
+        """What the links over HTTPS look up."""
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -259,6 +262,10 @@ class Journal:
         await self._store.write(
             lambda db: links.tell(db, account, peer, sent, crossing, device=device, now=now, **what)
         )
+
+    async def untell(self, account: str, peer: str) -> None:
+        """Forget what a peer was told of us, so that it is told anew."""
+        await self._store.write(lambda db: links.untell(db, account, peer))
 
     async def cancel_told(
         self,

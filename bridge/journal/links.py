@@ -156,6 +156,13 @@ def tell(
     _record(db, account, (crossing,))
 
 
+def untell(db: sqlite3.Connection, account: str, peer: str) -> None:
+    """Forget what `peer` was told of us, so that it is told anew."""
+    db.execute(
+        "UPDATE peers SET told_card = '', told_grant = '' WHERE account = ? AND peer = ?", [account, peer]
+    )
+
+
 def cancel_told(
     db: sqlite3.Connection,
     account: str,

@@ -8,13 +8,16 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from bots.base import Peer
+from bridge.link.beside import is_agent
 from bridge.link.envelope import Header, Signed
 from bridge.link.opening import Asked, Known
-from policies.grant import Grant, read_grant
+from policies.grant import Direction, Grant, read_grant
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
+
+    from policies.document import Unreadable
 
 COUNTED: Final = 30
 """Our last questions to a peer, by which it is chosen."""
@@ -51,12 +54,24 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What was asked of a peer in 24 hours, the key that it shows, and its grant for us (`""`: none)."""
+    """What was asked of a peer in 24 hours, the key that it shows, and its grant for us (`""`: none).
+
+    An `agent` is no Hearth: it has no room that could decide, and its key is the fingerprint of its card.
+    """
 
     peer_today: int = 0
     person_today: int = 0
     key: str = ""
     theirs: str = ""
+    agent: bool = False
+    pinned: str = ""
+    """The key that our rooms pin for it."""
+
+    def granted(self, us: str, ours: Grant | Unreadable | None) -> Grant | Unreadable | None:
+        """What the peer grants us. For an agent nobody there decides: our own grant stands for both sides."""
+        if self.agent:
+            return ours.model_copy(update={"direction": Direction.BOTH}) if isinstance(ours, Grant) else ours
+        return read_grant(self.theirs, us) if self.theirs else None
 
 
 def peers(db: sqlite3.Connection, account: str, place: str) -> tuple[Peer, ...]:
@@ -152,11 +167,14 @@ def use(db: sqlite3.Connection, account: str, place: str, peer: str, person: str
     here = "SELECT count(*) FROM asks WHERE account = ? AND peer = ? AND ours AND iat > ? "
     row = db.execute("SELECT * FROM peers WHERE account = ? AND peer = ?", [account, peer]).fetchone()
     key = "" if row is None else row["shown_key"]
+    in_grants = pinned(db, account).get(peer, "")
     return Use(
         db.execute(here + "AND place = ?", [account, peer, day, place]).fetchone()[0],
         db.execute(here + "AND person = ?", [account, peer, day, person]).fetchone()[0],
-        key or pinned(db, account).get(peer, ""),
+        key or in_grants,
         "" if row is None else row["theirs"],
+        is_agent(rooms(db, account).get(peer, "")),
+        in_grants,
     )
 
 
@@ -179,16 +197,17 @@ def ask(
         "SELECT * FROM asks WHERE account = ? AND (digest = ? OR (id = ? AND peer = ?)) ORDER BY seq",
         [account, digest, name, peer],
     ).fetchone()
-    return None if row is None else _ask(row)
+    return None if row is None else ask_of(row)
 
 
 def cancelling(db: sqlite3.Connection, account: str) -> list[Ask]:
     """Asks of ours that are over, of which the peer has not been told."""
     rows = db.execute("SELECT * FROM asks WHERE account = ? AND state = 'cancelling'", [account])
-    return [_ask(row) for row in rows]
+    return [ask_of(row) for row in rows]
 
 
-def _ask(row: sqlite3.Row) -> Ask:
+def ask_of(row: sqlite3.Row) -> Ask:
+    """The ask in a row of `asks`."""
     values = {name: row[name] for name in row.keys() if name in Ask.__dataclass_fields__}  # noqa: SIM118 - a Row
     return Ask(**(values | {"ours": bool(row["ours"]), "cls": row["class"]}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -218,13 +219,14 @@ def test_proof_names_each_step_and_what_is_wrong() -> None:
     """In order, with its time and hash; one wrong signature is enough to warn."""
     ask = Signature("ask", "bot:a.example", "bot:b.example", 1_780_000_000_000, "ab" * 32, holds=True)
     back = Signature("answer", "bot:b.example", "bot:a.example", 1_780_000_060_000, "cd" * 32, holds=False)
-    good, bad = wording_links.proof([ask]), wording_links.proof([ask, back])
+    good, bad = wording_links.proof([ask, replace(back, holds=True)]), wording_links.proof([ask, back])
     assert "28 May 2026, 20:26 UTC: `bot:a.example` asks `bot:b.example` a question." in good
     assert "`abababababababab`" in good
     assert "WRONG" not in good
     assert "Every step is signed" in good
     assert bad.count("WRONG") == 1
     assert "Do not rely on it" in bad
+    assert "There is no signed answer to it." in wording_links.proof([ask])
     assert wording_links.proof([]) == wording_links.nothing_to_prove()
 
 
