@@ -18,6 +18,7 @@ import secrets
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from bots.base import Bot
+    from bridge.a2a.beside import Beside
     from bridge.platform import Platform
     from bridge.schedule import Clock
     from bridge.sections import MastodonSettings, MatrixSettings
@@ -97,6 +99,8 @@ class Account:
     options: Options
     links: bool = False
     """Whether it has link rooms."""
+    beside: Callable[[Router], Beside] | None = None
+    """Makes its peers over HTTPS; blocks."""
 
 
 class _Service:
@@ -112,6 +116,9 @@ class _Service:
             links = self.router.links
             platform.wants_link = links.wants
             platform.link_offered = links.offered
+        self._make_beside = account.beside
+        self._beside: Beside | None = None
+        self._reaching: asyncio.Task[None] | None = None
         self._linking: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
@@ -121,11 +128,18 @@ class _Service:
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The loops that were started."""
-        loops = (self._listening, self._working, self._delivering, self._counting, self._linking)
+        loops = (
+            self._listening, self._working, self._delivering, self._counting, self._linking, self._reaching,
+        )  # fmt: skip
         return [task for task in loops if task is not None]
 
     async def start(self) -> None:
         await self.router.recover()
+        if self._make_beside is not None and self.router.links is not None:
+            self._beside = await asyncio.to_thread(self._make_beside, self.router)
+            await self._beside.start()
+            self.delivery.beside = self._beside
+            self._reaching = asyncio.create_task(self._beside.run())
         self.delivery.ring()
         self._listening = asyncio.create_task(self.router.listen())
         self._working = asyncio.create_task(self.router.work())
@@ -143,6 +157,9 @@ class _Service:
         await self.router.finish(TURNS_GRACE)
         await _end(self._delivering)
         await self.delivery.drain(OUTBOX_GRACE)
+        await _end(self._reaching)
+        if self._beside is not None:
+            await self._beside.close()
         await _end(self._listening)
 
 
@@ -384,7 +401,10 @@ async def run(settings: Settings, *, ready: Callable[[], None] | None = None) ->
         accounts: list[Account] = []
         if settings.matrix is not None:
             matrix = await _matrix(settings, settings.matrix, house, rng, own_name)
-            accounts.append(Account(matrix, settings.room_policy, options, links=True))
+            account = Account(matrix, settings.room_policy, options, links=True)
+            if settings.a2a_peers or settings.a2a.listen:
+                account = replace(account, beside=partial(_beside, settings, house, matrix.account))
+            accounts.append(account)
         accounts += [await _mastodon(settings, one, options, house, rng) for one in settings.mastodon]
         for account in accounts:
             stack.push_async_callback(account.platform.close)
@@ -411,6 +431,15 @@ async def _matrix(
         rng=rng,
         own_name=own_name,
     )
+
+
+def _beside(settings: Settings, house: House, account: str, router: Router) -> Beside:
+    """The peers over HTTPS. Raises `Misconfigured`, also where what that needs is not installed."""
+    try:
+        from bridge.a2a.start import beside  # noqa: PLC0415 - the extra `a2a`, off unless configured
+    except ImportError as error:
+        raise Misconfigured("a2a", "links over HTTPS need more; install `hearth-bridge[a2a]`") from error
+    return beside(settings, house, account, router)
 
 
 async def _mastodon(

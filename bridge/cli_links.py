@@ -121,6 +121,23 @@ def links_allow(ctx: click.Context, peer: str) -> None:
     ctx.exit(asyncio.run(peerage.refuse(_settings(ctx), peer, refused=False)))
 
 
+@links.command("token")
+@click.argument("peer")
+@click.pass_context
+def links_token(ctx: click.Context, peer: str) -> None:
+    """Make the token with which PEER may speak to us over HTTPS, and print it once.
+
+    Only a peer of `[[a2a_peers]]` has use for it. A second one takes the place of the first at the next
+    start. Give it to whoever runs PEER in a way that others cannot read.
+
+    \b
+    hearth links token bot:city.example
+    """
+    from bridge import peerage  # noqa: PLC0415
+
+    peerage.make_token(_settings(ctx), peer)
+
+
 def _settings(ctx: click.Context) -> Settings:
     from bridge.settings import load  # noqa: PLC0415
 

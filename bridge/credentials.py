@@ -29,6 +29,8 @@ SPEECH_API_KEY = "speech-api-key"
 LINK_KEY = "link-key"
 MASTODON_TOKEN = "mastodon-token-"  # noqa: S105 - the name of a file
 """Beginning of a name; the address of the account follows (`mastodon_token`)."""
+A2A_TO, A2A_FROM = "a2a-to-", "a2a-from-"
+"""Beginnings of names; the peer follows (`peer_token`). What we show to it, and what it shows to us."""
 KNOWN = (MATRIX_PASSWORD, MATRIX_ACCESS_TOKEN, MATRIX_PICKLE_KEY, MODEL_API_KEY, SPEECH_API_KEY, LINK_KEY)
 
 
@@ -36,6 +38,11 @@ def mastodon_token(address: str) -> str:
     """The name of the file with the access token of the Mastodon account `address` (`@name@server`)."""
     # Systemd's credentials and some disks know no colon, which stands before a port.
     return MASTODON_TOKEN + address.removeprefix("@").replace(":", "_")
+
+
+def peer_token(begins: str, peer: str) -> str:
+    """The name of the file with a token of a peer over HTTPS (`bot:server`); see `mastodon_token`."""
+    return begins + peer.replace(":", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +102,6 @@ class CredentialFiles:
         """Credential files that others than their owner may read or write."""
         found = [self.find(name) for name in KNOWN]
         for folder in self.read:
-            found += folder.glob(f"{MASTODON_TOKEN}*") if folder.is_dir() else ()
+            for begins in (MASTODON_TOKEN, A2A_TO, A2A_FROM):
+                found += folder.glob(f"{begins}*") if folder.is_dir() else ()
         return [path for path in found if path and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]

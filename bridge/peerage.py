@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from pydantic import SecretStr
 
 from bots.base import Peer
 from bots.commands import visible
 from bots.keywords import spoken
 from bots.wording_policy import grant_state
 from bridge.console import printable
+from bridge.credentials import A2A_FROM, A2A_TO, peer_token
 from bridge.platform import Misconfigured
 from bridge.turns import journal_of
 from policies.grant import Direction, Grant, read_grant
@@ -115,6 +118,19 @@ async def audit(settings: Settings, peer: str, limit: int, *, as_json: bool) -> 
     if not found:
         click.echo("Nothing has crossed yet.")
     return 0
+
+
+def make_token(settings: Settings, peer: str) -> None:
+    """Make and keep the token of a peer over HTTPS, and print it."""
+    name = address(peer)
+    if all(one.peer != name or one.agent for one in settings.a2a_peers):
+        raise Misconfigured("a2a_peers", f"{name} is not there; add it, then make its token")
+    token = secrets.token_urlsafe(32)
+    path = settings.credentials().put(peer_token(A2A_FROM, name), SecretStr(token))
+    click.echo(token)
+    told = f"Kept in {path}. Whoever runs {name} writes it into the credential file "
+    ours = peer_token(A2A_TO, account_of(settings).removeprefix("@"))
+    click.echo(f"{told}{ours} there. It holds from the next start here on.", err=True)
 
 
 async def verify(settings: Settings, head: str, *, as_json: bool) -> int:

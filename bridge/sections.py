@@ -23,6 +23,8 @@ BUNDLED = "bundled"
 ECHO = "echo"
 """As `model.path` or `speech.model`: a deterministic double, for tests and for looking at the plumbing."""
 OFF = "off"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LAST_PORT = 65_535
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -84,6 +86,17 @@ def _url(value: object) -> object:
     if parts is None or parts.scheme not in {"http", "https"} or not parts.netloc:
         raise ValueError('write an address with its scheme, as in "https://matrix.example.org"')
     return str(value).rstrip("/")
+
+
+def _secure_or_none(value: object) -> object:
+    """An address over TLS, or on this machine; or none."""
+    if value == "":
+        return value
+    text = str(_url(value))
+    parts = urlsplit(text)
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+        raise ValueError("write an address that begins with https:// (http:// is for this machine only)")
+    return text
 
 
 def _language(value: object) -> object:
@@ -362,6 +375,53 @@ class LinkSettings(Section):
         le=timedelta(days=7),
         description="How long a question to another community waits for its answer.",
     )
+
+
+class A2ASettings(Section):
+    """Being asked over HTTPS, with the A2A protocol."""
+
+    listen: str = Field(
+        default="",
+        description='Where to listen, as in `"127.0.0.1:8780"`. Unset: nobody can ask over HTTPS.',
+    )
+    url: Annotated[str, BeforeValidator(_secure_or_none)] = Field(
+        default="", description="The address under which others reach that, for the agent card."
+    )
+    certificate: Path | None = Field(
+        default=None, description="TLS certificate (PEM, with its chain). Unset: a reverse proxy does TLS."
+    )
+    private_key: Path | None = Field(default=None, description="The key of that certificate (PEM).")
+
+    @model_validator(mode="after")
+    def _whole(self) -> A2ASettings:
+        host, _, port = self.listen.rpartition(":")
+        if self.listen and not (host and port.isdigit() and 0 < int(port) <= LAST_PORT):
+            raise ValueError('write listen as an address and a port, as in "127.0.0.1:8780"')
+        if bool(self.listen) != bool(self.url):
+            raise ValueError("listen and url belong together: where to listen, and where others reach it")
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together")
+        return self
+
+
+class A2APeerSettings(Section):
+    """A peer that is reached over HTTPS; write `[[a2a_peers]]` once for each."""
+
+    peer: PeerName = Field(description="What it is called in policies and grants, `bot:server`.")
+    url: Annotated[str, BeforeValidator(_secure_or_none)] = Field(
+        default="", description="Where its agent card is. Unset: it can ask us, and not be asked."
+    )
+    agent: bool = Field(
+        default=False,
+        description="Whether it is an A2A agent that is no Hearth: one that signs nothing, and with which no "
+        "community has agreed anything. A grant of our own is needed all the same.",
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> A2APeerSettings:
+        if self.agent and not self.url:
+            raise ValueError("an agent needs its url")
+        return self
 
 
 class ChatSettings(Section):

@@ -13,15 +13,17 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from bridge.credentials import CredentialFiles
 from bridge.platform import Misconfigured
 from bridge.sections import (
     ECHO,
+    A2APeerSettings,
+    A2ASettings,
     ChatSettings,
     DeliverySettings,
     LimitSettings,
@@ -78,6 +80,10 @@ class Settings(BaseSettings):
     speech: SpeechSettings = Field(default=SpeechSettings(), description="The speech model.")
     policy: PolicySettings = Field(default=PolicySettings(), description="What every room allows.")
     links: LinkSettings = Field(default=LinkSettings(), description="Links with other communities.")
+    a2a: A2ASettings = Field(default=A2ASettings(), description="Being asked over HTTPS.")
+    a2a_peers: tuple[A2APeerSettings, ...] = Field(
+        default=(), description="Communities and agents over HTTPS."
+    )
     chat: ChatSettings = Field(default=ChatSettings(), description="How the bot talks.")
     delivery: DeliverySettings = Field(default=DeliverySettings(), description="What people see meanwhile.")
     limits: LimitSettings = Field(default=LimitSettings(), description="Bounds on what runs at once.")
@@ -122,6 +128,13 @@ class Settings(BaseSettings):
     def notes_path(self) -> Path:
         """The index of the notes. It can be deleted: it is made anew."""
         return self.data / "notes.db"
+
+    @property
+    def a2a_files(self) -> tuple[Path | None, Path | None]:
+        """The certificate of the HTTPS side and its key, absolute."""
+        files = (self.a2a.certificate, self.a2a.private_key)
+        first, second = (None if file is None else self._resolve(file) for file in files)
+        return first, second
 
     @property
     def matrix_store(self) -> Path:
@@ -218,6 +231,16 @@ class Settings(BaseSettings):
         raise Misconfigured(
             f"matrix (in {self._source})", "missing; add [matrix] with homeserver, user and allow"
         )
+
+    @model_validator(mode="after")
+    def _peers_once(self) -> Self:
+        """Each peer over HTTPS is written once, and there is an account whose links these are."""
+        names = [one.peer for one in self.a2a_peers]
+        if len(names) != len(set(names)):
+            raise ValueError("a2a_peers: a peer is written twice; remove one")
+        if (names or self.a2a.listen) and self.matrix is None:
+            raise ValueError("a2a: links belong to the Matrix account; add [matrix]")
+        return self
 
     def need_account(self) -> None:
         """Raise `Misconfigured` where there is no account to answer for."""
