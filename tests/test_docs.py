@@ -13,7 +13,7 @@ import pytest
 
 import bridge.cli
 from bridge.cli import main
-from bridge.credentials import KNOWN, mastodon_token
+from bridge.credentials import A2A_FROM, A2A_TO, KNOWN, mastodon_token, peer_token
 from bridge.settings import load, names
 from policies.document import PolicyDocument, Unreadable, read, schema
 from policies.grant import Grant
@@ -69,7 +69,7 @@ def test_every_setting_is_documented_with_its_default_and_meaning(
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     """A setting that is gone is gone from the page too."""
     table = _page("settings.md").partition("## Every setting")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `([a-z_.]+)` \|", table, flags=re.MULTILINE)) == {n for n, _, _ in names()}
+    assert set(re.findall(r"^\| `([a-z0-9_.]+)` \|", table, flags=re.MULTILINE)) == {n for n, _, _ in names()}
 
 
 @pytest.mark.parametrize("number", range(len(_blocks("settings.md", "toml"))))
@@ -87,7 +87,7 @@ def test_the_full_example_has_every_setting() -> None:
     """Nothing that can be set is missing from the example (commented out where it excludes another)."""
     full = max(_blocks("settings.md", "toml"), key=len)
     said = tomllib.loads(full)
-    said["mastodon"] = said["mastodon"][0]
+    said |= {name: said[name][0] for name in ("mastodon", "a2a_peers")}
     for table in ("model", "speech"):
         said[table] |= {"base_url": "", "name": ""}
     assert full.count("# base_url = ") == full.count("# name = ") == 2
@@ -111,6 +111,8 @@ def test_every_credential_file_is_documented() -> None:
     table = _page("settings.md").partition("## Secrets")[2]
     assert set(re.findall(r"^\| `([a-z-]+)` \|", table, flags=re.MULTILINE)) == set(KNOWN)
     assert f"`{mastodon_token('@name@server')}`" in table
+    for begins in (A2A_TO, A2A_FROM):
+        assert f"`{peer_token(begins, 'hearth:city.example')}`" in table
 
 
 @pytest.mark.parametrize("name", sorted(_commands(main)))
