@@ -7,7 +7,7 @@ when it comes in, when it is taken up and when our answer leaves: a permission t
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from bots.conversation import PlaceKind
 from policies.classes import Class
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from bridge.journal.peers import Ask
     from bridge.platform import PlaceFacts
     from bridge.tools import House
-
-MEANWHILE: Final = frozenset({Code.QUIET, Code.EXPIRED, Code.LOOP, Code.REMOTE_MODEL})
-"""What speaks against asking now, but not against hearing the answer to what was asked before."""
 
 
 class Permits:
@@ -86,12 +83,11 @@ class Permits:
             peer_key=use.key,
             cls=Class(ask.cls),
             ruled_by_members=facts.ruled_by_members,
+            asked_before=True,
         )
         grants = grants_of(facts.place.grants)
         theirs = use.granted(self._account.removeprefix("@"), grants.get(ask.peer))
         verdict = decide(self._house.policy, grants, request, now, room=facts.place.policy, theirs=theirs)
-        if verdict.code in MEANWHILE:
-            verdict = Verdict(True, Code.ALLOWED, verdict.rule)
         return verdict, decided_by(facts, ask.peer)
 
 

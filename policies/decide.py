@@ -81,6 +81,7 @@ class Request:
     declared, `screened` those that the screens or the model have found in the words; `summary` and `spoken`
     say that a summary of the talk, or what was spoken, would go along; `hops` counts how often the question
     may be, or was, passed on; `peer_today` and `peer_person_today` count questions in the last 24 hours.
+    `asked_before`: only whether what was asked may still go on is meant, so that quiet time does not count.
     """
 
     deed: Deed
@@ -108,6 +109,7 @@ class Request:
     hops: int = 0
     peer_today: int = 0
     peer_person_today: int = 0
+    asked_before: bool = False
 
 
 def decide(
@@ -287,6 +289,8 @@ def _addressed(policy: RoomPolicy, request: Request) -> Verdict | None:
 
 
 def _now(policy: RoomPolicy, request: Request, now: int) -> Verdict | None:
+    if request.asked_before:
+        return None
     until = policy.quiet_until(now) if policy.quiet else None
     if until is not None:
         return Verdict(False, Code.QUIET, "policy.quiet", {"until": until}, "later")
