@@ -7,7 +7,7 @@ arrives before its message waits in the table and is applied when the message co
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from bots.conversation import Person, TurnKind
@@ -82,7 +82,9 @@ class Admit:
             "SELECT * FROM places WHERE account = ? AND id = ?", [self.account, facts.place.id]
         ).fetchone()
         members = self._members(row, facts)
-        place = documents.with_those_of_account(self.db, facts.place)
+        # The other community may write the state of a link room: no rule of ours stands there, and no key.
+        place = replace(facts.place, policy=None, grants=()) if facts.links is not None else facts.place
+        place = documents.with_those_of_account(self.db, place)
         held = documents.take(self.db, self.account, place, row)
         self.db.execute(
             "INSERT INTO places (account, id, kind, name, joined, must_encrypt, default_power, members, "
