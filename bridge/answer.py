@@ -77,7 +77,7 @@ def judge(  # noqa: C901, PLR0911 - a table of what can arrive
     addressed = event.addressed or known.replies_to_us or known.waiting_turn is not None
     command = parse(event.text, own_id=own_id, own_name=own_name)
     if known.place is not None and known.place.links is not None:
-        # No place to chat, nor to command: people of the other community sit there, and its bot gives them power.
+        # No place to chat, nor to command: people of the other community sit there, and it gives them power.
         return Admission()
     if _takes_up(event, known, command):
         return Admission(known.waiting_bot, lane)

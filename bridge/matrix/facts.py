@@ -220,9 +220,11 @@ class RoomState:
     def is_link(self) -> bool:
         """Whether this is a link room that we are in: its state names us, and it is encrypted.
 
-        One of its bots has made it, so that nobody can pass off a room of his own, in which he would read.
+        One of its two bots has made it, so that nobody can pass off a room of his own, in which he would read,
+        nor get two others to speak with each other in his.
         """
-        named = self.bots is not None and self.own_id in self.bots and self.made_by in self.bots
+        bots = self.bots or frozenset()
+        named = len(bots) == 2 and self.own_id in bots and self.made_by in bots  # noqa: PLR2004 - a pair
         return named and self.encrypted and self.joined
 
     @property

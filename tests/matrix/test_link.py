@@ -97,11 +97,21 @@ def test_the_peers_are_the_bots_that_are_there() -> None:
     """Named by the state, joined, and not ourselves."""
     state = room(ME, PEER, ADA)
     assert (state.is_link, state.peers) == (False, frozenset())
-    state.apply(linked(ME, PEER, "@away:else.org"))
+    state.apply(linked(ME, PEER))
     assert (state.is_link, state.peers) == (True, frozenset({PEER}))
     gone = {"membership": "leave"}
     state.apply({"type": "m.room.member", "state_key": PEER, "sender": PEER, "content": gone})
     assert (state.is_link, state.peers) == (True, frozenset())
+
+
+def test_a_room_of_three_links_nobody() -> None:
+    """Whoever made it would read, or let his people read, what two others say to each other."""
+    state = room(ME, PEER, "@away:else.org")
+    state.apply(linked(ME, PEER, "@away:else.org"))
+    assert (state.is_link, state.peers, state.peers_there) == (False, frozenset(), frozenset())
+    gone = {"membership": "leave"}
+    state.apply({"type": "m.room.member", "state_key": PEER, "sender": PEER, "content": gone})
+    assert (state.is_link, state.peers) == (False, frozenset())
 
 
 @pytest.mark.parametrize(
