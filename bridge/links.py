@@ -55,6 +55,8 @@ log = structlog.get_logger(__name__)
 MOST_RECORDED: Final = 100
 """Entries of strangers in a minute, from all places together."""
 
+_OVER: Final = ("cancelling", "cancelled")
+"""States of an ask that whoever asked has ended."""
 ERRORS: Final = frozenset(Wrong) - {
     Wrong.UNKNOWN_KEY, Wrong.KEY_CHANGED, Wrong.EXPIRED, Wrong.REPLAYED, Wrong.OUT_OF_ORDER, Wrong.NOT_OURS,
 }  # fmt: skip
@@ -418,7 +420,9 @@ class Links:
         kind, peer = header["kind"], header["to"]
         verdict, policy = Verdict(True, Code.ALLOWED, "link.envelope"), ""
         ask = await self._journal.ask(account, name=header["id"], peer=peer) if kind == "ask" else None
-        if peer in await self._permits.refused():
+        if ask is not None and ask.state in _OVER:
+            verdict = Verdict(False, Code.WITHDRAWN, "hearth.taken_back")
+        elif peer in await self._permits.refused():
             verdict = Verdict(False, Code.NO_PEER, "policy.ask_peers", {"peer": peer})
         elif header["exp"] <= now:
             verdict = Verdict(False, Code.EXPIRED, "link.exp")

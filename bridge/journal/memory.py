@@ -203,8 +203,16 @@ def forget_person(db: sqlite3.Connection, account: str, person: str) -> None:
 def forget_place(db: sqlite3.Connection, account: str, place_id: str) -> None:
     """Erase everything that was said in a place."""
     _end_waits(db, "account = ? AND place = ?", [account, place_id])
-    _erase_events(db, "account = ? AND place = ?", [account, place_id])
-    outbox.erase_payloads(db, "account = ? AND place = ?", [account, place_id])
+    # What was asked of peers from there stands in their link rooms.
+    turns = "SELECT id FROM turns WHERE account = ? AND place = ?"
+    _erase_events(
+        db,
+        f"account = ? AND (place = ? OR key IN (SELECT key FROM actions WHERE turn IN ({turns})))",
+        [account, place_id, account, place_id],
+    )
+    outbox.erase_payloads(
+        db, f"account = ? AND (place = ? OR turn IN ({turns}))", [account, place_id, account, place_id]
+    )
 
 
 def expire(db: sqlite3.Connection, before: int) -> int:
@@ -227,6 +235,11 @@ def _end_waits(db: sqlite3.Connection, where: str, values: list[object]) -> None
         "UPDATE asks SET state = 'cancelling' WHERE ours AND state = 'open' "
         f"AND turn IN (SELECT id FROM turns WHERE state = 'waiting' AND ({where}))",
         values,
+    )
+    db.execute(
+        "UPDATE actions SET state = 'withdrawn', done_at = created_at "
+        "WHERE kind = 'send_envelope' AND state = 'pending' "
+        "AND turn IN (SELECT turn FROM asks WHERE ours AND state = 'cancelling')"
     )
     ended = 1
     while ended:  # whoever waited for the one that ended now
