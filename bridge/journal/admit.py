@@ -247,7 +247,8 @@ class Admit:
         ).fetchall()
         if not rows or any(row["outcome"] == Outcome.WITHDRAWN for row in rows):
             return
-        latest = rows[0]
+        # What went on from it, with the peer's answer for instance, goes with it.
+        latest = next((row for row in rows if row["kind"] not in _GOING_ON), rows[0])
         match latest["state"]:
             case TurnState.PENDING:
                 return  # the text is read when the turn is claimed
@@ -255,7 +256,7 @@ class Admit:
                 self._run_again(latest["id"])
                 return
             case TurnState.WAITING:
-                close_turn(self.db, latest["id"], Outcome.SUPERSEDED, _EDITED, self.now)
+                self._supersede(latest["id"])
         root = rows[-1]
         self._turn(
             event,
@@ -266,6 +267,23 @@ class Admit:
             thread=root["thread"],
             about=root["about"],
         )
+
+    def _supersede(self, turn: int) -> None:
+        """End a turn that waits, and what goes on from it: what was shown or is under way had the old words."""
+        rows = self.db.execute(
+            "WITH RECURSIVE of(id) AS (VALUES (?) UNION SELECT t.id FROM turns t JOIN of ON t.parent = of.id "
+            "AND t.kind IN ('answered', 'deadline') AND t.state IN ('pending', 'running', 'waiting')) "
+            "SELECT * FROM turns WHERE id IN of ORDER BY id",
+            [turn],
+        ).fetchall()
+        for row in rows:
+            if row["state"] == TurnState.RUNNING:
+                self.cancelled.append(row["id"])
+            close_turn(self.db, row["id"], Outcome.SUPERSEDED, _EDITED, self.now)
+            if row["bot"] == ENVOY:
+                outbox.withdraw(self.db, row["id"], self.now)
+                memory.erase_answers(self.db, self.account, row["id"])
+                self.deliveries = True
 
     def _redaction(self, event: Event) -> None:
         target = self._event(event.relates_to)
@@ -299,11 +317,15 @@ class Admit:
             return
         # Also what others had written out of it: a transcript goes with the voice message.
         rows = self.db.execute(
-            "WITH RECURSIVE of(id) AS ("
-            "SELECT id FROM turns WHERE account = ?1 AND (message = ?2 OR about = ?2) "
-            # What goes on from it goes with it, whoever said \"send\".
-            "UNION SELECT t.id FROM turns t JOIN of ON t.parent = of.id AND t.state = 'waiting') "
-            "SELECT * FROM turns WHERE id IN of ORDER BY id",
+            "WITH RECURSIVE of(id, whole) AS ("
+            "SELECT id, kind NOT IN ('answered', 'deadline') FROM turns "
+            "WHERE account = ?1 AND (message = ?2 OR about = ?2) "
+            # What goes on from it goes with it, whoever said "send"; with a question also what a peer was
+            # asked for it and has answered.
+            "UNION SELECT t.id, of.whole FROM turns t JOIN of ON t.parent = of.id "
+            "AND t.kind IN ('answered', 'deadline') "
+            "AND (t.state IN ('pending', 'running', 'waiting') OR (of.whole AND t.bot = 'envoy'))) "
+            "SELECT * FROM turns WHERE id IN (SELECT id FROM of) ORDER BY id",
             [self.account, target["id"]],
         ).fetchall()
         for row in rows:
@@ -313,7 +335,8 @@ class Admit:
                 close_turn(self.db, row["id"], Outcome.WITHDRAWN, _TAKEN_BACK, self.now)
             else:
                 self.db.execute("UPDATE turns SET outcome = ? WHERE id = ?", [Outcome.WITHDRAWN, row["id"]])
-            outbox.withdraw(self.db, row["id"], self.now)
+            if outbox.withdraw(self.db, row["id"], self.now):
+                self._close_waiting(row["parent"])
             votes.withdraw(self.db, self.account, row["cause"], self.now)
             memory.erase_answers(self.db, self.account, row["id"])
             self.deliveries = True
@@ -321,6 +344,14 @@ class Admit:
             "UPDATE events SET handled_at = ? WHERE account = ? AND id = ? AND control IS NOT NULL",
             [self.now, self.account, target["id"]],
         )
+
+    def _close_waiting(self, turn: int | None) -> None:
+        """What waited for a yes that was given has ended with what came of it."""
+        while turn is not None:
+            row = self.db.execute("SELECT * FROM turns WHERE id = ?", [turn]).fetchone()
+            if row["state"] == TurnState.WAITING:
+                close_turn(self.db, turn, Outcome.WITHDRAWN, _TAKEN_BACK, self.now)
+            turn = row["parent"]
 
     def _run_again(self, turn: int) -> None:
         """The words under a running turn have changed: it begins anew, under the same keys."""
@@ -465,6 +496,7 @@ _NEWS = {
     EventKind.GRANT: TurnKind.POLICY,
 }
 
+_GOING_ON = (TurnKind.ANSWERED, TurnKind.DEADLINE)
 NOT_CONTINUED = (
     "NOT EXISTS (SELECT 1 FROM turns c WHERE c.parent = t.id AND c.kind IN ('answered', 'deadline') "
     "AND c.state IN ('pending', 'running', 'waiting'))"

@@ -187,8 +187,11 @@ def count_possible_duplicate(db: sqlite3.Connection, key: str) -> None:
     db.execute("UPDATE actions SET possible_duplicates = possible_duplicates + 1 WHERE key = ?", [key])
 
 
-def withdraw(db: sqlite3.Connection, turn: int, now: int) -> None:
-    """The question of `turn` was taken back: unsent words go, sent words are redacted."""
+def withdraw(db: sqlite3.Connection, turn: int, now: int) -> bool:
+    """The question of `turn` was taken back: unsent words go, sent words are redacted.
+
+    True if it ended what a peer was asked.
+    """
     rows = db.execute("SELECT * FROM actions WHERE turn = ? AND kind != 'redact'", [turn]).fetchall()
     for row in rows:
         # What the room has decided, or an admin has set, is not undone by taking back the command for it.
@@ -196,18 +199,26 @@ def withdraw(db: sqlite3.Connection, turn: int, now: int) -> None:
             _redact(db, row, now)
         elif row["state"] == "pending":
             db.execute("UPDATE actions SET state = 'withdrawn', done_at = ? WHERE key = ?", [now, row["key"]])
-    cancel_asked(db, turn, now)
+    ended = cancel_asked(db, turn, now)
     erase_payloads(db, "turn = ?", [turn])
+    return ended
 
 
-def cancel_asked(db: sqlite3.Connection, turn: int, now: int) -> None:
-    """What a peer was asked for a turn is over: it is not sent any more, or `bridge.links` tells the peer."""
+def cancel_asked(db: sqlite3.Connection, turn: int, now: int) -> bool:
+    """What a peer was asked for a turn is over: it is not sent any more, or `bridge.links` tells the peer.
+
+    True if there was something.
+    """
     db.execute(
         "UPDATE actions SET state = 'withdrawn', done_at = ? "
         "WHERE turn = ? AND kind = 'send_envelope' AND state = 'pending'",
         [now, turn],
     )
-    db.execute("UPDATE asks SET state = 'cancelling' WHERE turn = ? AND ours AND state = 'open'", [turn])
+    erase_payloads(db, "turn = ? AND kind = 'send_envelope' AND state = 'withdrawn'", [turn])
+    cursor = db.execute(
+        "UPDATE asks SET state = 'cancelling' WHERE turn = ? AND ours AND state = 'open'", [turn]
+    )
+    return cursor.rowcount > 0
 
 
 def taken_back(db: sqlite3.Connection, account: str, remote_id: str, now: int) -> None:

@@ -220,8 +220,8 @@ class RoomState:
     def is_link(self) -> bool:
         """Whether this is a link room that we are in: its state names us, and it is encrypted.
 
-        One of its two bots has made it, so that nobody can pass off a room of his own, in which he would read,
-        nor get two others to speak with each other in his.
+        One of its two bots has made it, so that nobody can pass off a room of his own, in which he would
+        read, nor get two others to speak with each other in his.
         """
         bots = self.bots or frozenset()
         named = len(bots) == 2 and self.own_id in bots and self.made_by in bots  # noqa: PLR2004 - a pair

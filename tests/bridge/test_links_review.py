@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bots.conversation import Person
-from bridge.link import bodies
 from bridge.link.bodies import Kind
 from bridge.notes import Notes
-from bridge.platform import EventKind, Retryable
-from policies.classes import Class
-from policies.grant import GRANT_TYPE
+from bridge.platform import Retryable
 from policies.document import STATE_TYPE
+from policies.grant import GRANT_TYPE
 from policies.room import LOOSEST
-from tests.bridge.city import CITY, CITY_BOT, COMMUNITY, LINK, OTHER_KEY, City, allow, grant, key_of, rules
-from tests.bridge.family import BOT, HOUR, said
+from tests.bridge.city import CITY, CITY_BOT, COMMUNITY, LINK, OTHER_KEY, City, grant, key_of, rules
+from tests.bridge.family import said
 from tests.bridge.test_links import POOL, asked, city, librarian, met, previewed
-from tests.fakes.process import FakeModel
 from tests.fakes.server import ADA, BEN, MOD, OWN, ROOM
 
 if TYPE_CHECKING:
@@ -62,6 +59,17 @@ async def wanted(start: Start, server: FakeServer, city: City) -> Process:
     return process
 
 
+async def kept(process: Process) -> str:
+    """All words of ours that the journal has."""
+    return await process.journal._store.read(
+        lambda db: "\n".join(
+            str(row[0])
+            for table in ("SELECT text FROM events WHERE own", "SELECT payload FROM actions")
+            for row in db.execute(table)
+        )
+    )
+
+
 def joined(server: FakeServer, *people: Person) -> None:
     """More members of the family's room."""
     facts = server.rooms[ROOM]
@@ -86,7 +94,147 @@ async def on_its_way(process: Process, words: str = f"!ask city {POOL}") -> str:
 # -- edits -----------------------------------------------------------------------------------------
 
 
+async def test_words_that_were_edited_away_do_not_leave(start: Start, server: FakeServer, city: City) -> None:
+    """Their server was away, and meanwhile the question was changed."""
+    rules(server, preview="never")
+    process = await met(start, city)
+    question = await on_its_way(process, "!ask city Where is the secret pool?")
+    server.edit(question, "!ask city Where is the library?")
+    await process.clock.sleep(10)
+    back(server)
+    await process.idle()
+    assert asks(city) == ["Where is the library?"]
+
+
+async def test_an_answer_to_words_that_were_edited_away_is_not_shown(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    process = await met(start, city)
+    question = await asked(process)
+    ask = city.asked()
+    server.edit(question, "!ask city Where is the library?")
+    await process.idle()
+    assert len(city.of(Kind.CANCEL)) == 1
+    city.answer(ask=ask)
+    await process.idle()
+    assert "Tuesday" not in said(server)
+
+
+async def test_an_edit_ends_every_preview_of_the_old_words(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    process = await met(start, city)
+    question, preview = await previewed(process)
+    server.say("hm", by=ADA, reply_to=preview, mention=False)
+    await process.idle()
+    (hint,) = [one for one in server.shown() if "Shall I send it?" in one.text]
+    server.edit(question, "!ask city Where is the library?")
+    await process.idle()
+    server.react(hint.id, "👍", by=ADA)
+    await process.idle()
+    assert not city.of(Kind.ASK)
+    await process.clock.sleep(3600)
+    await process.idle()
+    assert said(server).count("Nobody said yes") == 1
+
+
 # -- taking back -----------------------------------------------------------------------------------
+
+
+async def test_a_question_taken_back_while_its_yes_runs_is_not_sent(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    process = await met(start, city)
+    question, preview = await previewed(process)
+    links = process.router.links
+    assert links is not None
+    step = links.step
+
+    async def slow(*values: Any) -> Any:
+        server.redact(question)
+        await process.clock.sleep(5)
+        return await step(*values)
+
+    links.step = slow  # type: ignore[method-assign]
+    server.react(preview, "👍", by=ADA)
+    await process.idle()
+    assert not city.of(Kind.ASK)
+
+
+async def test_what_was_asked_goes_with_its_question_after_the_answer_too(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    """In the link room and in our journal."""
+    process = await met(start, city)
+    question = await asked(process)
+    name = city.asked().header.id
+    city.answer()
+    await process.idle()
+    server.redact(question)
+    await process.idle()
+    sent = [one for one in server.log.values() if one.event.own and f'"{name}"' in (one.event.text or "")]
+    assert sent
+    assert all(one.redacted for one in sent if '"kind":"ask"' in one.event.text)
+    assert "pool open" not in await kept(process)
+
+
+async def test_what_is_forgotten_does_not_leave(start: Start, server: FakeServer, city: City) -> None:
+    """It stood in the outbox when `!forget` came."""
+    rules(server, preview="never")
+    process = await met(start, city)
+    await on_its_way(process)
+    server.say("!forget", by=ADA)
+    await process.until(lambda: "I have erased" in said(server))
+    back(server)
+    await process.idle()
+    assert not city.of(Kind.ASK)
+
+
+async def test_what_a_room_forgets_is_forgotten_where_it_was_asked(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    """Our own envelope stands in the link room, which is another place."""
+    process = await met(start, city)
+    await asked(process)
+    city.answer()
+    await process.idle()
+    server.say("!forget room", by=MOD)
+    await process.idle()
+    assert "pool open" not in await kept(process)
+
+
+async def test_taking_back_the_yes_says_nothing_false(start: Start, server: FakeServer, city: City) -> None:
+    process = await met(start, city)
+    _, preview = await previewed(process)
+    yes = server.react(preview, "👍", by=ADA)
+    await process.idle()
+    assert len(city.of(Kind.ASK)) == 1
+    server.redact(yes)
+    await process.idle()
+    assert len(city.of(Kind.CANCEL)) == 1
+    await process.clock.sleep(3600)
+    await process.idle()
+    assert "Nothing has left this room" not in said(server).replace("Nothing has left this room yet", "")
+    assert await process.journal.turns("waiting") == []
+
+
+async def test_a_yes_taken_back_while_the_answer_waits_asks_nothing_anew(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    """The lane was busy: the answer had come, and had not been shown."""
+    rules(server, preview="first_time")
+    process = await met(start, city)
+    _, preview = await previewed(process)
+    yes = server.react(preview, "👍", by=ADA)
+    await process.idle()
+    process.bot.pace = 60.0  # type: ignore[attr-defined]
+    server.say("Tell me a story.", by=BEN)
+    await process.until(lambda: bool(process.router._running))
+    city.answer()
+    await process.clock.sleep(5)
+    server.redact(yes)
+    await process.idle()
+    assert len(city.of(Kind.ASK)) == 1
 
 
 # -- what has ended --------------------------------------------------------------------------------
