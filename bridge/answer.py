@@ -222,8 +222,15 @@ def screened(claimed: Claimed) -> dict[str, float | int | str]:
 
 
 def needs_no_request(turn: Turn) -> bool:
-    """Whether a turn is ours to take without asking: nobody asked for it, and it answers nobody."""
-    return turn.kind in (*TO_EVERYBODY, TurnKind.DEADLINE)
+    """Whether a turn is ours to take without asking: nobody asked for it, and it answers nobody.
+
+    What came of a question to a peer was judged when it came; a person asks for nothing by it.
+    """
+    return turn.kind in (*TO_EVERYBODY, TurnKind.DEADLINE) or _came_back(turn)
+
+
+def _came_back(turn: Turn) -> bool:
+    return turn.kind is TurnKind.ANSWERED and "from" in turn.waited
 
 
 def continuation(turn: Turn) -> str | None:

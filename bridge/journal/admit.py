@@ -269,7 +269,7 @@ class Admit:
         )
 
     def _supersede(self, turn: int) -> None:
-        """End a turn that waits, and what goes on from it: what was shown or is under way had the old words."""
+        """End a turn that waits, and what goes on from it: what was shown or is under way had other words."""
         rows = self.db.execute(
             "WITH RECURSIVE of(id) AS (VALUES (?) UNION SELECT t.id FROM turns t JOIN of ON t.parent = of.id "
             "AND t.kind IN ('answered', 'deadline') AND t.state IN ('pending', 'running', 'waiting')) "

@@ -120,7 +120,9 @@ def counters(db: sqlite3.Connection, account: str, place_id: str, asker: str, no
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place "
         f" AND bot IN ('chat', 'scribe') AND {_ANSWERED} AND created_at > :day) AS place_today, "
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND asker = :asker "
-        " AND created_at > :minute) AS recent, "
+        # What came back from a peer is no message of whoever asked: it has the question for its message.
+        " AND created_at > :minute AND NOT (kind = 'answered' AND bot = 'envoy' AND EXISTS "
+        "(SELECT 1 FROM asks k WHERE k.turn = turns.parent AND k.ours))) AS recent, "
         "(SELECT count(*) FROM turns WHERE account = :account AND place = :place AND asker = :asker "
         " AND created_at > :minute AND code = 'loop') AS loop_notices, "
         "(SELECT count(*) FROM turns WHERE account = :account AND asker = :asker AND outcome = 'refused' "

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bots.conversation import Person
+from bridge.link import bodies
 from bridge.link.bodies import Kind
 from bridge.notes import Notes
-from bridge.platform import Retryable
-from policies.document import STATE_TYPE
+from bridge.platform import EventKind, Retryable
+from policies.classes import Class
 from policies.grant import GRANT_TYPE
+from policies.document import STATE_TYPE
 from policies.room import LOOSEST
-from tests.bridge.city import CITY, CITY_BOT, COMMUNITY, LINK, OTHER_KEY, City, grant, key_of, rules
-from tests.bridge.family import said
+from tests.bridge.city import CITY, CITY_BOT, COMMUNITY, LINK, OTHER_KEY, City, allow, grant, key_of, rules
+from tests.bridge.family import BOT, HOUR, said
 from tests.bridge.test_links import POOL, asked, city, librarian, met, previewed
+from tests.fakes.process import FakeModel
 from tests.fakes.server import ADA, BEN, MOD, OWN, ROOM
 
 if TYPE_CHECKING:
@@ -273,6 +276,33 @@ async def test_quiet_time_does_not_end_what_was_asked(start: Start, server: Fake
 
 
 # -- answers that were lost ------------------------------------------------------------------------
+
+
+async def test_an_answer_that_waited_on_a_server_is_shown(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    """We were away for longer than a message here may be old; what a peer sent is no message of ours."""
+    process = await met(start, city)
+    question = await asked(process)
+    sealed = city.answer(place="!nowhere:home")
+    event = server._event(LINK, EventKind.ENVELOPE, CITY_BOT, sealed.text, sync=False)
+    server._amend(event, sync=True, sent_at=server.now() - 2 * HOUR, context_only=False)
+    await process.idle()
+    assert any("Tuesday" in one for one in server.answers(question))
+
+
+async def test_no_answer_is_lost_to_the_loop_budget(start: Start, server: FakeServer, city: City) -> None:
+    """One person asks a lot within a minute, and all of it is answered within that minute."""
+    rules(server, preview="never")
+    process = await met(start, city)
+    for number in range(14):
+        server.say(f"!ask city When does pool {number} open?", by=ADA)
+    await process.idle()
+    found = city.of(Kind.ASK)
+    for number, ask in enumerate(found):
+        city.answer(f"At {number} o'clock.", ask=ask)
+    await process.idle()
+    assert sum("not from our bot" in one for one in server.texts()) == len(found) == 14
 
 
 # -- what nobody could end -------------------------------------------------------------------------
