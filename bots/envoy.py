@@ -283,7 +283,8 @@ async def offer(question: str, turn: Turn, tools: Tools) -> tuple[str, Wait] | N
 def _stripped(text: str, turn: Turn, tools: Tools) -> tuple[str, dict[str, int]]:
     """A question without who it is about, and what was taken out; nor what cannot be seen in a preview."""
     names = [one.name for one in tools.people if one.id != turn.place.account and one.name]
-    return redact(visible(text), names)
+    stripped, removed = redact(visible(text), names)
+    return stripped[:LONGEST], removed  # what stands for a name may be longer than the name
 
 
 # -- what may leave --------------------------------------------------------------------------------

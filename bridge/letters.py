@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from bots.base import RefusePeer
@@ -45,6 +46,11 @@ def replies_to(text: str) -> str:
         if claimed.get("kind") in (bodies.Kind.ANSWER, bodies.Kind.REFUSE) and isinstance(prev, str)
         else ""
     )
+
+
+def tag(language: str) -> str | None:
+    """`language` as an envelope carries it; None where what a room has written is no language tag."""
+    return language if re.fullmatch(bodies.LANGUAGE, language) else None
 
 
 def because(verdict: Verdict, now: int) -> RefusePeer:

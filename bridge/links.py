@@ -24,7 +24,7 @@ from bots.conversation import SendEnvelope
 from bridge.journal.crossings import Crossing
 from bridge.journal.links import Closed, Step, Taken
 from bridge.journal.peers import Ask
-from bridge.letters import because, plain, replies_to, words
+from bridge.letters import because, plain, replies_to, tag, words
 from bridge.link import bodies, guard
 from bridge.link.agents import AgentCard, AgentReply, read
 from bridge.link.beside import is_agent
@@ -353,6 +353,16 @@ class Links:
 
     async def step(self, claimed: Claimed, reply: Reply) -> Step | Verdict:
         """What `reply` does with a peer, signed; or why it cannot be."""
+        try:
+            return await self._step(claimed, reply)
+        except sqlite3.Error:
+            raise
+        except Exception:
+            # What no envelope can carry must cost its own turn, and not stop those that come after it.
+            log.exception("letter_bug", turn=claimed.turn.id)
+            return Verdict(False, Code.FAILED, "link.envelope", remedy="ask_operator")
+
+    async def _step(self, claimed: Claimed, reply: Reply) -> Step | Verdict:
         turn, now = claimed.turn, self._clock.now()
         match reply.peer:
             case AskPeer() as asked:
@@ -384,7 +394,7 @@ class Links:
                 asker=asker,
                 cls=asked.cls,
                 share=bodies.Share(asked.share),
-                language=rules.language or self._house.language,
+                language=tag(rules.language) or tag(self._house.language),
             ),
         )
         sealed = self._post.seal(body, peer, name, now, asked.until, room_ref=ref)

@@ -37,7 +37,8 @@ Asker = Annotated[str, StringConstraints(pattern=rf"^{REFERENCE}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{43}$")]
 """An Ed25519 public key (32 bytes) in unpadded base64."""
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
-Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}$")]
+LANGUAGE: Final = r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}"
+Language = Annotated[str, StringConstraints(pattern=rf"^{LANGUAGE}$")]
 """A language tag (BCP 47), as in `nl` or `de-CH`."""
 Text = Annotated[str, StringConstraints(pattern=rf"^{PLAIN}+$", max_length=LONGEST_ANSWER)]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]

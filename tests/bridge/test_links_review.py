@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bots.conversation import Person
-from bridge.link import bodies
 from bridge.link.bodies import Kind
 from bridge.notes import Notes
 from bridge.platform import EventKind, Retryable
-from policies.classes import Class
-from policies.grant import GRANT_TYPE
 from policies.document import STATE_TYPE
+from policies.grant import GRANT_TYPE
 from policies.room import LOOSEST
-from tests.bridge.city import CITY, CITY_BOT, COMMUNITY, LINK, OTHER_KEY, City, allow, grant, key_of, rules
-from tests.bridge.family import BOT, HOUR, said
+from tests.bridge.city import CITY, CITY_BOT, COMMUNITY, LINK, OTHER_KEY, City, grant, key_of, rules
+from tests.bridge.family import HOUR, said
 from tests.bridge.test_links import POOL, asked, city, librarian, met, previewed
-from tests.fakes.process import FakeModel
 from tests.fakes.server import ADA, BEN, MOD, OWN, ROOM
 
 if TYPE_CHECKING:
@@ -306,6 +303,32 @@ async def test_no_answer_is_lost_to_the_loop_budget(start: Start, server: FakeSe
 
 
 # -- what nobody could end -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["names", "nothing", "language", "controls", "a bug"])
+async def test_no_question_stops_the_room(start: Start, server: FakeServer, city: City, what: str) -> None:
+    """Whatever is asked, and whatever language a room says it speaks: the next question is answered."""
+    rules(server, preview="never", language="Nederlands (NL)" if what == "language" else "")
+    if what == "names":
+        joined(server, Person("@x:home", "Xi"))
+    process = await met(start, city)
+    if what == "a bug":
+        process.router.links._post = None  # type: ignore[union-attr, assignment]
+    words = {
+        "a bug": f"!ask city {POOL}",
+        "names": "!ask city " + "Xi " * 660 + "?",
+        "nothing": "!ask city \u200b\u200b",
+        "language": f"!ask city {POOL}",
+        "controls": "!ask city a\x07b\x1b?",
+    }
+    server.say(words[what])
+    await process.clock.sleep(60)
+    for preview in [one for one in server.shown() if "It would read" in one.text]:
+        server.react(preview.id, "👍", by=ADA)
+    await process.clock.sleep(60)
+    question = server.say("Who are you?", by=ADA)
+    await process.idle()
+    assert server.answers(question)
 
 
 # -- a peer that means ill -------------------------------------------------------------------------
