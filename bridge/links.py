@@ -171,18 +171,21 @@ class Links:
             return Taken(crossings=self._once(refused, now))
         if is_agent(control.place.id):
             return await self._heard(read(text), control, replace(said, peer=sender), now)
-        if await self._is_owed(text, sender):
+        owed = await self._is_owed(text, sender)
+        if owed:
             hold = guard.silenced(self._guard, sender, now)
         else:
             self._guard, hold = guard.admit(self._guard, sender, now)
         if hold is not None:
-            known = self._held.get(sender) == hold.until
-            self._held[sender] = hold.until  # one line for a flood, not one for each of it
-            return Taken(crossings=() if known else (replace(said, code=str(hold.why), rule="link.guard"),))
+            return self._kept_back(said, hold)
         opened, card = await self._journal.link_known(
             self._platform.account, self.address, lambda known: _opened(text, known, sender, now)
         )
         if isinstance(opened, Refusal):
+            if owed:  # it was none, and counts like anything else
+                self._guard, hold = guard.admit(self._guard, sender, now)
+                if hold is not None:
+                    return self._kept_back(said, hold)
             if opened.code in ERRORS:
                 self._guard = guard.erred(self._guard, sender, now, self._rng.random())
             claims = opened.claims
@@ -200,6 +203,12 @@ class Links:
         )  # fmt: skip
         taken = await self._judged(opened, control, said, now)
         return replace(taken, peer=sender, seen=(header.id, opened.keep_until), iat=header.iat)
+
+    def _kept_back(self, said: Crossing, hold: guard.Held) -> Taken:
+        """What is not looked at, or not answered: one line for a flood, not one for each of it."""
+        known = self._held.get(said.peer) == hold.until
+        self._held[said.peer] = hold.until
+        return Taken(crossings=() if known else (replace(said, code=str(hold.why), rule="link.guard"),))
 
     async def _is_owed(self, text: str, sender: str) -> bool:
         """Whether it claims to be the reply to an ask of ours that is open: the ask was counted for both."""

@@ -334,6 +334,17 @@ async def test_no_question_stops_the_room(start: Start, server: FakeServer, city
 # -- a peer that means ill -------------------------------------------------------------------------
 
 
+async def test_a_flood_of_replies_is_one_line(start: Start, server: FakeServer, city: City) -> None:
+    """What claims to answer an open ask is counted once it turns out to be none."""
+    process = await met(start, city)
+    await asked(process)
+    now = server.now()
+    for _ in range(200):
+        city.answer(iat=now - 3 * HOUR, exp=now - 2 * HOUR)
+    await process.idle()
+    assert len(await process.journal.crossed(OWN, "", 1000)) < 60
+
+
 async def test_people_of_the_other_side_command_nothing_in_the_link_room(
     start: Start, server: FakeServer, city: City, tmp_path: Path
 ) -> None:
