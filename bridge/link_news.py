@@ -1,11 +1,13 @@
 """What people are told of links: which key a peer shows, what the other community allows.
 
 In the room that asked for the link, and of keys in the link room, too. Of a peer over HTTPS, which no room
-may have asked for, our home is told. Each thing is said once.
+may have asked for, our home is told. Each thing is said once, and of one peer a few in a day: `!peers` shows
+what stands.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from bots import wording_links
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_OFFERS: Final = 3
 """Invitations to link rooms of which people are told in a day."""
+MOST_NEWS: Final = 3
+"""Keys, and grants, of one peer of which people are told in a day: it can show another one every second."""
 
 
 class News:
@@ -39,6 +43,17 @@ class News:
         self._home = home
         self._offered: set[tuple[str, int]] = set()
         """Who invited us on which day (days since the epoch), as far as our home was told."""
+        self._told: Counter[tuple[str, str, int]] = Counter()
+        """How often people were told of a peer's keys, or grants, on which day."""
+
+    def _is_news(self, what: str, peer: str) -> bool:
+        """Whether people are told once more today; if so, it counts."""
+        day = self._clock.now() // DAY_MS
+        self._told = Counter({one: count for one, count in self._told.items() if one[2] == day})
+        if self._told[what, peer, day] >= MOST_NEWS:
+            return False
+        self._told[what, peer, day] += 1
+        return True
 
     async def shown(
         self, peer: str, card: bodies.Card, control: Control, *, changed: bool = False
@@ -48,7 +63,7 @@ class News:
         before = next(
             (one for one in await self._journal.peers_of(account, place) if one.address == peer), None
         )
-        if before is not None and before.key == card.key:
+        if (before is not None and before.key == card.key) or not self._is_news("key", peer):
             return ()
         shown = Peer(peer, card.name, card.key)
         asked_in = await self._journal.wanted_in(account, peer)
@@ -85,7 +100,7 @@ class News:
         if not place and peer_of(control.place.id):
             place = self._home
         use = await self._journal.link_use(account, place, peer, "", self._clock.now())
-        if not place or use.theirs == grant:
+        if not place or use.theirs == grant or not self._is_news("grant", peer):
             return ()
         known = await self._journal.peers_of(account, place)
         shown = next((one for one in known if one.address == peer), Peer(peer))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bots.conversation import Person
+from bridge.link import bodies
 from bridge.link.bodies import Kind
 from bridge.notes import Notes
 from bridge.platform import EventKind, Retryable
@@ -343,6 +344,31 @@ async def test_a_flood_of_replies_is_one_line(start: Start, server: FakeServer, 
         city.answer(iat=now - 3 * HOUR, exp=now - 2 * HOUR)
     await process.idle()
     assert len(await process.journal.crossed(OWN, "", 1000)) < 60
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+async def test_a_peer_cannot_fill_our_room_with_keys(
+    start: Start, server: FakeServer, city: City, *, agreed: bool
+) -> None:
+    """Each is another one."""
+    if not agreed:
+        server.put_state(GRANT_TYPE, "{}", state_key=CITY)
+    process = await wanted(start, server, city)
+    before = len(server.texts()) + len(server.texts(LINK))
+    for number in range(15):
+        city.card(key_of(f"key {number}"))
+        await process.idle()
+    assert len(server.texts()) + len(server.texts(LINK)) - before <= 8
+
+
+async def test_a_peer_cannot_fill_our_room_with_grants(start: Start, server: FakeServer, city: City) -> None:
+    process = await wanted(start, server, city)
+    before = len(server.texts())
+    for number in range(15):
+        text = grant(server, OWN[1:], key_of("family"), per_day=number)
+        city.say(bodies.Granted(grant=text), iat=server.now() + number)
+        await process.idle()
+    assert len(server.texts()) - before <= 4
 
 
 async def test_people_of_the_other_side_command_nothing_in_the_link_room(
