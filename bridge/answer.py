@@ -80,7 +80,7 @@ def judge(  # noqa: C901, PLR0911 - a table of what can arrive
         # No place to chat, nor to command: people of the other community sit there, and it gives them power.
         return Admission()
     if _takes_up(event, known, command):
-        return Admission(known.waiting_bot, lane)
+        return Admission(known.waiting_bot, lane, takes_up=True)
     if event.kind is EventKind.REACTION or (command is not None and command.name in OF_THE_SCRIBE):
         heed = command is not None or (known.about is not None and is_ear(event.text))
         return _listening(event, known) if heed else Admission()

@@ -353,7 +353,7 @@ class Router:
                 refusals_per_day=self._options.refusals_per_day,
             )
             words = _refusal_words(verdict) if aloud else ""
-            await self._settle(claimed, Outcome.REFUSED, verdict, words, notice=True)
+            await self._settle(claimed, Outcome.REFUSED, verdict, words, notice=True, leaves_wait=True)
             return
         if rest is not None:
             await self._answer(claimed, verdict, Reply(rest), claimed.draft_key)
@@ -502,6 +502,7 @@ class Router:
         notice: bool = False,
         draft_key: str | None = None,
         park: bool = False,
+        leaves_wait: bool = False,
     ) -> None:
         if claimed.turn.kind is TurnKind.ASKED:
             await self._refuse_peer(claimed, outcome, verdict)
@@ -514,7 +515,7 @@ class Router:
             # What an edited question was answered before stands: this is no answer to put in its place.
             draft_key=draft_key or claimed.draft_key,
         )
-        await self._store(claimed, Settlement(outcome, verdict, actions, park=park))
+        await self._store(claimed, Settlement(outcome, verdict, actions, park=park, leaves_wait=leaves_wait))
 
     async def _refuse_peer(self, claimed: Claimed, outcome: Outcome, verdict: Verdict) -> None:
         """Nobody who speaks our language waits for these words: the peer is told a code and a rule."""

@@ -218,9 +218,12 @@ class Admit:
         elif admission.bot:
             if admission.votes:
                 self._ballot(event, event.thread)
-            kind = TurnKind.MESSAGE if known.waiting_turn is None else TurnKind.ANSWERED
+            # A command about a preview is one by itself, and the preview stands.
+            apart = known.waiting_bot == ENVOY and not (admission.takes_up or admission.bot == CHAT)
+            parent = None if apart else known.waiting_turn
+            kind = TurnKind.MESSAGE if parent is None else TurnKind.ANSWERED
             about = None if known.about is None else known.about.id
-            self._turn(event, kind, event.id, admission, parent=known.waiting_turn, about=about)
+            self._turn(event, kind, event.id, admission, parent=parent, about=about)
 
     def _control(self, event: Event, control: str) -> None:
         self.db.execute(
@@ -425,14 +428,20 @@ class Admit:
             replies_to_us = target is not None and bool(target["own"])
         if pointed_at is not None:
             waiting = self.db.execute(
+                # Where something was said below a preview, that is what waits; if it is about the same.
+                "WITH RECURSIVE pointed(id, text) AS ("
+                "SELECT t.id, json_extract(t.wait_state, '$.preview.text') "
+                "FROM actions a JOIN turns t ON t.id = a.turn "
+                "WHERE a.account = ? AND a.remote_id = ? AND t.place = ? AND t.state = 'waiting' "
+                "UNION SELECT c.id, p.text FROM turns c JOIN pointed p ON c.parent = p.id "
+                "AND c.state = 'waiting' AND json_extract(c.wait_state, '$.preview.text') = p.text) "
                 # What was shown before it leaves is the envoy's, whoever showed it.
                 "SELECT t.id, CASE WHEN json_extract(t.wait_state, '$.preview') IS NULL THEN t.bot "
                 f"ELSE '{ENVOY}' END AS bot, "
                 "json_extract(t.wait_state, '$.offered') IS NOT NULL AS offer "
-                "FROM actions a JOIN turns t ON t.id = a.turn "
-                "WHERE a.account = ? AND a.remote_id = ? AND t.place = ? AND t.state = 'waiting' "
+                "FROM pointed p JOIN turns t ON t.id = p.id "
                 # What waits for a peer is not continued by people.
-                "AND json_extract(t.wait_state, '$.asked') IS NULL "
+                "WHERE json_extract(t.wait_state, '$.asked') IS NULL "
                 f"AND {NOT_CONTINUED}",
                 [self.account, pointed_at, event.place],
             ).fetchone()
@@ -490,6 +499,7 @@ _WITH_WORDS = (
 )
 ENVOY = "envoy"
 """The bot that goes on with what was shown before it leaves."""
+CHAT = "chat"
 _NEWS = {
     EventKind.JOINED: TurnKind.WELCOME,
     EventKind.POLICY: TurnKind.POLICY,

@@ -78,6 +78,7 @@ class Admission:
     """What an event is to us: nothing but context (no bot), work for `bot`, or a control.
 
     `unasked`: nobody addressed it to us. `votes`: it is a vote in the thread of a ballot, too.
+    `takes_up`: it answers what a bot has offered.
     """
 
     bot: str = ""
@@ -85,6 +86,7 @@ class Admission:
     control: str = ""
     unasked: bool = False
     votes: bool = False
+    takes_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Settlement:
     wait_until: int | None = None
     wait_state: Mapping[str, object] | None = None
     park: bool = False
+    leaves_wait: bool = False
+    """The turn that this one continues waits on: nothing was looked at, whoever said it may not."""
     vote: Opening | None = None
     step: Step | None = None
     """What it does with bots of other communities."""

@@ -203,7 +203,7 @@ def settle(db: sqlite3.Connection, claimed: Claimed, settlement: Settlement, dev
             row["id"],
         ],
     )
-    if state != "waiting":
+    if state != "waiting" and not settlement.leaves_wait:
         _continue_parents(db, row, verdict, now)
     if settlement.heard is not None and row["about"] is not None:
         memory.remember(db, row["account"], row["about"], settlement.heard, now)

@@ -17,7 +17,7 @@ from policies.document import STATE_TYPE
 from policies.grant import GRANT_TYPE
 from policies.room import LOOSEST
 from tests.bridge.city import CITY, CITY_BOT, COMMUNITY, LINK, OTHER_KEY, City, grant, key_of, rules
-from tests.bridge.family import HOUR, said
+from tests.bridge.family import BOT, HOUR, said
 from tests.bridge.test_links import POOL, asked, city, librarian, met, previewed
 from tests.fakes.server import ADA, BEN, MOD, OWN, ROOM
 
@@ -330,6 +330,45 @@ async def test_no_question_stops_the_room(start: Start, server: FakeServer, city
     question = server.say("Who are you?", by=ADA)
     await process.idle()
     assert server.answers(question)
+
+
+async def test_a_thumb_of_somebody_else_does_not_stand_before_the_askers(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    process = await met(start, city)
+    _, preview = await previewed(process)
+    server.react(preview, "👍", by=BEN)
+    await process.idle()
+    assert not city.of(Kind.ASK)
+    server.react(preview, "👍", by=ADA)
+    await process.idle()
+    assert len(city.of(Kind.ASK)) == 1
+
+
+async def test_a_thumb_of_a_bot_ends_no_preview(start: Start, server: FakeServer, city: City) -> None:
+    """Nor that of anybody else who is refused."""
+    process = await met(start, city)
+    _, preview = await previewed(process)
+    server.react(preview, "👍", by=BOT)
+    await process.idle()
+    assert not city.of(Kind.ASK)
+    server.react(preview, "👍", by=ADA)
+    await process.idle()
+    assert len(city.of(Kind.ASK)) == 1
+
+
+async def test_a_command_about_a_preview_does_not_end_it(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    process = await met(start, city)
+    _, preview = await previewed(process)
+    server.say("!why", by=BEN, reply_to=preview, mention=False)
+    other = server.say("!ask city Where is the library?", by=BEN, reply_to=preview, mention=False)
+    await process.idle()
+    assert "library" in server.answers(other)[0]
+    server.react(preview, "👍", by=ADA)
+    await process.idle()
+    assert asks(city) == [POOL]
 
 
 # -- a peer that means ill -------------------------------------------------------------------------
