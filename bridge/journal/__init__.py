@@ -209,7 +209,7 @@ class Journal:
     async def proof(
         self, account: str, place: str, event_id: str
     ) -> tuple[tuple[Signed, ...], dict[str, str]]:
-        """The signed headers behind what we said in `event_id`, in order; and the pinned keys by peer."""
+        """The signed headers behind what we said in `event_id`, in order; and the keys by peer."""
         return await self._store.read(lambda db: peers.proof(db, account, place, event_id))
 
     async def links_to_tell(

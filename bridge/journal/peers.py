@@ -215,7 +215,10 @@ def ask_of(row: sqlite3.Row) -> Ask:
 def proof(
     db: sqlite3.Connection, account: str, place: str, event_id: str
 ) -> tuple[tuple[Signed, ...], dict[str, str]]:
-    """The signed headers behind what we said in `event_id`, of the ask and its reply; and the pinned keys."""
+    """The signed headers behind what we said in `event_id`, of the ask and its reply; and the keys by peer.
+
+    Of the peer that is the key that was pinned then: what was signed stays signed when a permission ends.
+    """
     row = db.execute(
         "SELECT turn FROM actions WHERE account = ? AND place = ? AND remote_id = ?",
         [account, place, event_id],
@@ -225,7 +228,8 @@ def proof(
         one = db.execute("SELECT * FROM asks WHERE turn = ? AND ours", [turn]).fetchone()
         if one is not None:
             steps = [step for text in (one["signed"], one["reply"]) if text for step in json.loads(text)]
-            return tuple(_signed(step) for step in steps), pinned(db, account)
+            then = {one["peer"]: one["key"]} if one["key"] else {}
+            return tuple(_signed(step) for step in steps), pinned(db, account) | then
         turn = db.execute("SELECT parent FROM turns WHERE id = ?", [turn]).fetchone()["parent"]
     return (), {}
 

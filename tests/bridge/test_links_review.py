@@ -448,3 +448,25 @@ async def test_rules_in_a_link_room_count_for_nothing(start: Start, server: Fake
 
 
 # -- proof -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["grant", "two rooms"])
+async def test_a_proof_outlives_its_permission(
+    start: Start, server: FakeServer, city: City, how: str
+) -> None:
+    """What was signed was signed by the key that was agreed on then."""
+    process = await met(start, city)
+    question = await asked(process)
+    city.answer()
+    await process.idle()
+    answer = next(one for one in server.shown() if one.reply_to == question and "Tuesday" in one.text)
+    if how == "grant":
+        server.put_state(GRANT_TYPE, "{}", state_key=CITY)
+    else:
+        server.room("!other:home")
+        server.put_state(GRANT_TYPE, grant(server, CITY, OTHER_KEY), state_key=CITY, place="!other:home")
+    await process.idle()
+    server.say("!proof", reply_to=answer.id)
+    await process.idle()
+    assert server.texts()[-1].count("the signature is right") == 2
+    assert "WRONG" not in server.texts()[-1]
