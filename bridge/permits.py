@@ -32,8 +32,9 @@ class Permits:
         self._home = home
 
     async def home(self) -> PlaceFacts | None:
-        """What is known of the room that is our home."""
-        return await self._journal.place(self._account, self._home) if self._home else None
+        """What is known of the room that is our home; None: there is none, or we are in it no longer."""
+        facts = await self._journal.place(self._account, self._home) if self._home else None
+        return facts if facts is not None and facts.joined else None
 
     async def refused(self) -> frozenset[str]:
         """The peers that whoever runs this has refused."""

@@ -159,7 +159,9 @@ class TurnTools:
         theirs = None
         if turn.kind is TurnKind.ASKED:
             home = "" if self._house.community is None else self._house.community.home
-            facts = await self._house.journal.place(account, home) or replace(facts, place=Place(account, ""))
+            there = await self._house.journal.place(account, home)
+            nowhere = replace(facts, place=Place(account, ""))
+            facts = there if there is not None and there.joined else nowhere
             peer = str(turn.waited.get("peer", ""))
             use = await self._house.journal.link_use(account, "", peer, "", now)
             cls = Class(str(turn.waited["class"]))

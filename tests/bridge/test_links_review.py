@@ -13,10 +13,22 @@ from bridge.link import bodies
 from bridge.link.bodies import Kind
 from bridge.notes import Notes
 from bridge.platform import EventKind, Retryable
+from policies.classes import Class
 from policies.document import STATE_TYPE
 from policies.grant import GRANT_TYPE
 from policies.room import LOOSEST
-from tests.bridge.city import CITY, CITY_BOT, COMMUNITY, LINK, OTHER_KEY, City, grant, key_of, rules
+from tests.bridge.city import (
+    CITY,
+    CITY_BOT,
+    CITY_KEY,
+    COMMUNITY,
+    LINK,
+    OTHER_KEY,
+    City,
+    grant,
+    key_of,
+    rules,
+)
 from tests.bridge.family import BOT, HOUR, said
 from tests.bridge.test_links import POOL, asked, city, librarian, met, previewed
 from tests.fakes.server import ADA, BEN, MOD, OWN, ROOM
@@ -271,6 +283,18 @@ async def test_quiet_time_does_not_end_what_was_asked(start: Start, server: Fake
     city.answer()
     await process.idle()
     assert "Tuesday" in said(server)
+
+
+async def test_without_its_home_room_nobody_is_answered(start: Start, server: FakeServer, city: City) -> None:
+    """The bot was removed from the room by whose rules it answered; another room knows the city, too."""
+    server.room("!other:home")
+    server.put_state(GRANT_TYPE, grant(server, CITY, CITY_KEY), state_key=CITY, place="!other:home")
+    process = await met(start, city)
+    server.leave(ROOM)
+    await process.idle()
+    city.ask("Who won?", Class.GENERAL)
+    await process.idle()
+    assert not city.of(Kind.ANSWER)
 
 
 # -- answers that were lost ------------------------------------------------------------------------
