@@ -13,7 +13,7 @@ import structlog
 
 from bridge.link import bodies
 from bridge.link.beside import is_agent
-from bridge.permits import grant_for
+from bridge.permits import grant_for, without_names
 from bridge.schedule import Doorbell
 from policies.grant import DAY_MS
 
@@ -121,7 +121,7 @@ class Watch:
                 await self._post.tell(self._us.card, peer, room, now, told_card=whole)
             ours = grant_for(home, peer, now)
             again = min(again, now + LOOK_AGAIN_MS if ours is None else max(now + 1, ours.until))
-            text = "" if ours is None else ours.model_dump_json()
+            text = "" if ours is None else without_names(ours).model_dump_json()
             if len(text) > bodies.LONGEST_GRANT:
                 log.error("grant_not_told", peer=peer, remedy="name fewer collections of notes in it")
                 text = ""

@@ -105,6 +105,11 @@ def decided_by(facts: PlaceFacts, peer: str) -> str:
     return f"sha256:{hashlib.sha256(standing.text.encode()).hexdigest()[:16]}"
 
 
+def without_names(grant: Grant) -> Grant:
+    """A grant as a peer is told it: the vote that decided it, but not the person who did."""
+    return grant if grant.decided_by.startswith("$") else grant.model_copy(update={"decided_by": ""})
+
+
 def grant_for(home: PlaceFacts | None, peer: str, now: int) -> Grant | None:
     """What our home lets `peer` ask, if it does."""
     standing = None if home is None else dict(home.place.grants).get(peer)

@@ -25,6 +25,7 @@ from tests.bridge.city import (
     LINK,
     OTHER_KEY,
     City,
+    allow,
     grant,
     key_of,
     rules,
@@ -469,6 +470,15 @@ async def test_rules_in_a_link_room_count_for_nothing(start: Start, server: Fake
 
 
 # -- whose words, whose names ----------------------------------------------------------------------
+
+
+async def test_who_decided_is_not_told_over_there(start: Start, server: FakeServer, city: City) -> None:
+    """A grant says by whom; a person's address does not leave with it."""
+    allow(server, decided_by=MOD.id)
+    await met(start, city)
+    told = city.of(Kind.GRANT)
+    assert told
+    assert MOD.id not in str([one.body for one in told])
 
 
 # -- proof -----------------------------------------------------------------------------------------
