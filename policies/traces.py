@@ -230,7 +230,14 @@ def _written(low: str) -> Iterator[Span]:
         yield Span(found.start(), found.end(), Trace.EMAIL)
 
 
+_PERCENT: Final = (("%40", "@"), ("%3a", ":"), ("%23", "#"), ("%21", "!"), ("%24", "$"))
+"""How the signs of an address stand in a URL (RFC 3986, 2.1), as in links of matrix.to."""
+
+
 def _trace_of(piece: str) -> Trace | None:
+    if "%" in piece:
+        for coded, sign in _PERCENT:
+            piece = piece.replace(coded, sign)
     if _SECRET.search(piece):
         return Trace.URL
     if _MATRIX.search(piece):

@@ -305,6 +305,8 @@ REDACTED = [
     ("ask @ada", "ask [handle]", {"handle": 1}),
     ("@ada@mastodon.social, #room:example.org", "[handle], [handle]", {"handle": 2}),
     ("https://matrix.to/#/@ada:example.org", "[handle]", {"handle": 1}),
+    ("https://matrix.to/#/%40ada%3Aexample.org?via=x", "[handle]", {"handle": 1}),
+    ("mailto:ada%40example.org", "[email]", {"email": 1}),
     ("https://ada:pw@example.org/x", "[url]", {"url": 1}),
     ("https://example.org/x?a=1&token=abc", "[url]", {"url": 1}),
     ("see Kerkstraat 12a, please", "see [address], please", {"address": 1}),
