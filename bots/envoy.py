@@ -282,7 +282,10 @@ async def offer(question: str, turn: Turn, tools: Tools) -> tuple[str, Wait] | N
 
 def _stripped(text: str, turn: Turn, tools: Tools) -> tuple[str, dict[str, int]]:
     """A question without who it is about, and what was taken out; nor what cannot be seen in a preview."""
-    names = [one.name for one in tools.people if one.id != turn.place.account and one.name]
+    people = [one for one in tools.people if one.id != turn.place.account]
+    # Also as they are called in their address, which is all that is seen of whoever shows no name.
+    names = [one.name for one in people if one.name]
+    names += [re.split("[:@]", one.id.removeprefix("@"))[0] for one in people]
     stripped, removed = redact(visible(text), names)
     return stripped[:LONGEST], removed  # what stands for a name may be longer than the name
 

@@ -472,6 +472,18 @@ async def test_rules_in_a_link_room_count_for_nothing(start: Start, server: Fake
 # -- whose words, whose names ----------------------------------------------------------------------
 
 
+async def test_members_without_a_name_are_not_named(start: Start, server: FakeServer, city: City) -> None:
+    """People see them by their address, and call them so."""
+    rules(server, preview="never")
+    joined(server, Person("@zoltan:home", ""), Person("@kees82:home", "Kees"))
+    process = await met(start, city)
+    server.say("!ask city When may Zoltan, Kees and kees82 swim?")
+    await process.idle()
+    server.react(server.shown()[-1].id, "👍")
+    await process.idle()
+    assert asks(city) == ["When may [name 1], [name 2] and [name 3] swim?"]
+
+
 async def test_who_decided_is_not_told_over_there(start: Start, server: FakeServer, city: City) -> None:
     """A grant says by whom; a person's address does not leave with it."""
     allow(server, decided_by=MOD.id)
