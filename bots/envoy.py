@@ -168,6 +168,8 @@ class Envoy:
             return Reply(wording_links.not_linked(next(one for one in meant if one.address in allowed)))
         cls, verdict = allowed[chosen.peer.address]
         preview = Preview(str(verdict.params.get("preview", Preview.ALWAYS)))
+        if question != _on_a_line(found.question):
+            preview = Preview.ALWAYS  # it has words of the conversation, which nobody has let out
         return await self._shown(
             _Letter(chosen.peer, question, cls, found.share, preview, verdict), chosen, turn, tools
         )
@@ -326,7 +328,7 @@ def _classes(peer: Peer, share: str, turn: Turn) -> tuple[Class, ...]:
 
 async def _alone(question: str, turn: Turn, tools: Tools) -> str:
     """The question so that it can be understood elsewhere; as it is where our model does not manage that."""
-    question = " ".join(question.split())[:LONGEST]
+    question = _on_a_line(question)
     said = [one.text for one in turn.context[-MOST_CONTEXT:] if one.text]
     if not needs_rewriting(question, said):
         return question
@@ -338,6 +340,10 @@ async def _alone(question: str, turn: Turn, tools: Tools) -> str:
         return question  # it can still be asked; the preview shows how
     rewritten = words.strip()
     return rewritten if stands_alone(question, rewritten, said) else question
+
+
+def _on_a_line(question: str) -> str:
+    return " ".join(question.split())[:LONGEST]
 
 
 def _for_a_yes(letter: _Letter, turn: Turn, tools: Tools) -> Wait:

@@ -32,6 +32,7 @@ from tests.bridge.city import (
 )
 from tests.bridge.family import BOT, HOUR, said
 from tests.bridge.test_links import POOL, asked, city, librarian, met, previewed
+from tests.fakes.process import FakeModel
 from tests.fakes.server import ADA, BEN, MOD, OWN, ROOM
 
 if TYPE_CHECKING:
@@ -470,6 +471,19 @@ async def test_rules_in_a_link_room_count_for_nothing(start: Start, server: Fake
 
 
 # -- whose words, whose names ----------------------------------------------------------------------
+
+
+async def test_words_of_the_conversation_are_shown_before_they_leave(
+    start: Start, server: FakeServer, city: City
+) -> None:
+    """Whatever the room says of previews: it was asked to let out questions, not what was said before them."""
+    rules(server, preview="never")
+    process = await met(start, city, model=FakeModel(("When does the secret pool open?",)))
+    server.say("I was at the secret pool.", by=BEN, mention=False)
+    server.say("!ask city When does it open?", by=ADA)
+    await process.idle()
+    assert not city.of(Kind.ASK)
+    assert "secret pool" in said(server)
 
 
 async def test_members_without_a_name_are_not_named(start: Start, server: FakeServer, city: City) -> None:
