@@ -374,7 +374,7 @@ def _arrived(turn: Turn) -> Reply:
     words = wording_links.not_answered(
         came, _WHY[came.end], code=came.code, rule=came.rule, retry_after_ms=came.retry_after_ms
     )
-    code = Code(came.code) if came.code in set(Code) else Code.UNKNOWN
+    code = Code(came.code) if came.code in set(Code) - {Code.ALLOWED} else Code.UNKNOWN
     rule = f"peer.{came.rule.partition('.')[2]}" if came.end == "refused" else came.rule
     verdict = Verdict(False, code, rule, {"peer": came.peer})
     return Reply(words, features=features, verdict=verdict, closes=wording_links.closed(came))
