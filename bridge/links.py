@@ -253,6 +253,9 @@ class Links:
         self, opened: Opened, body: bodies.Ask, control: Control, said: Crossing, now: int
     ) -> Taken:
         header, about = opened.header, body.metadata
+        if header.exp <= now:  # our clocks differ by that much: nobody waits for what we would say
+            over = replace(said, allowed=False, code=str(Code.EXPIRED), rule="link.exp")
+            return Taken(crossings=(over,))
         question = "\n".join(part.text or "" for part in body.parts)
         verdict, policy = await self._permits.may_answer(
             header.sender, about.cls, question, hops=len(header.path), counted=True, now=now

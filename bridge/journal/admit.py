@@ -375,6 +375,8 @@ class Admit:
             if row["state"] == TurnState.RUNNING:
                 self.cancelled.append(row["id"])
             close_turn(self.db, row["id"], Outcome.LEFT, _GONE, self.now)
+        here = "account = ? AND place = ?"
+        outbox.keep_envelopes(self.db, here, [self.account, event.place], _GONE.rule, self.now)
         self.db.execute(
             "UPDATE actions SET state = 'withdrawn', done_at = ? "
             "WHERE account = ? AND place = ? AND state IN ('pending', 'parked')",

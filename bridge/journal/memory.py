@@ -179,13 +179,13 @@ def is_withdrawn(db: sqlite3.Connection, account: str, key: str) -> bool:
     return row is not None
 
 
-def forget_person(db: sqlite3.Connection, account: str, person: str) -> None:
+def forget_person(db: sqlite3.Connection, account: str, person: str, now: int) -> None:
     """Erase what `person` said anywhere on this account and what was answered to it.
 
     A question of theirs that is still open keeps its words until it is settled; what was held back of
     an answer is not kept for them any longer.
     """
-    _end_waits(db, "account = ? AND asker = ?", [account, person])
+    _end_waits(db, "account = ? AND asker = ?", [account, person], now)
     _erase_events(
         db,
         "account = ? AND (sender = ? "
@@ -200,9 +200,9 @@ def forget_person(db: sqlite3.Connection, account: str, person: str) -> None:
     )
 
 
-def forget_place(db: sqlite3.Connection, account: str, place_id: str) -> None:
+def forget_place(db: sqlite3.Connection, account: str, place_id: str, now: int) -> None:
     """Erase everything that was said in a place."""
-    _end_waits(db, "account = ? AND place = ?", [account, place_id])
+    _end_waits(db, "account = ? AND place = ?", [account, place_id], now)
     # What was asked of peers from there stands in their link rooms.
     turns = "SELECT id FROM turns WHERE account = ? AND place = ?"
     _erase_events(
@@ -226,7 +226,7 @@ def expire(db: sqlite3.Connection, before: int) -> int:
     return erased
 
 
-def _end_waits(db: sqlite3.Connection, where: str, values: list[object]) -> None:
+def _end_waits(db: sqlite3.Connection, where: str, values: list[object], now: int) -> None:
     """Settle what waits for a reply: its state holds words. A wait that goes on already ends by itself.
 
     What a peer was asked for it is over, and the peer is told.
@@ -236,11 +236,8 @@ def _end_waits(db: sqlite3.Connection, where: str, values: list[object]) -> None
         f"AND turn IN (SELECT id FROM turns WHERE state = 'waiting' AND ({where}))",
         values,
     )
-    db.execute(
-        "UPDATE actions SET state = 'withdrawn', done_at = created_at "
-        "WHERE kind = 'send_envelope' AND state = 'pending' "
-        "AND turn IN (SELECT turn FROM asks WHERE ours AND state = 'cancelling')"
-    )
+    ended = "turn IN (SELECT turn FROM asks WHERE ours AND state = 'cancelling')"
+    outbox.keep_envelopes(db, ended, [], "hearth.taken_back", now)
     ended = 1
     while ended:  # whoever waited for the one that ended now
         ended = db.execute(

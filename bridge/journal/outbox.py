@@ -23,13 +23,16 @@ from bots.conversation import (
     Upload,
     action_key,
 )
+from bridge.journal import crossings
+from bridge.journal.crossings import Crossing
 from bridge.platform import Event, EventKind, StoredAction
 from policies.document import STATE_TYPE
 from policies.grant import GRANT_TYPE
+from policies.verdict import Code
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def put(
@@ -192,6 +195,7 @@ def withdraw(db: sqlite3.Connection, turn: int, now: int) -> bool:
 
     True if it ended what a peer was asked.
     """
+    ended = cancel_asked(db, turn, now)
     rows = db.execute("SELECT * FROM actions WHERE turn = ? AND kind != 'redact'", [turn]).fetchall()
     for row in rows:
         # What the room has decided, or an admin has set, is not undone by taking back the command for it.
@@ -199,7 +203,6 @@ def withdraw(db: sqlite3.Connection, turn: int, now: int) -> bool:
             _redact(db, row, now)
         elif row["state"] == "pending":
             db.execute("UPDATE actions SET state = 'withdrawn', done_at = ? WHERE key = ?", [now, row["key"]])
-    ended = cancel_asked(db, turn, now)
     erase_payloads(db, "turn = ?", [turn])
     return ended
 
@@ -209,16 +212,31 @@ def cancel_asked(db: sqlite3.Connection, turn: int, now: int) -> bool:
 
     True if there was something.
     """
-    db.execute(
-        "UPDATE actions SET state = 'withdrawn', done_at = ? "
-        "WHERE turn = ? AND kind = 'send_envelope' AND state = 'pending'",
-        [now, turn],
-    )
-    erase_payloads(db, "turn = ? AND kind = 'send_envelope' AND state = 'withdrawn'", [turn])
+    keep_envelopes(db, "turn = ?", [turn], "hearth.taken_back", now)
     cursor = db.execute(
         "UPDATE asks SET state = 'cancelling' WHERE turn = ? AND ours AND state = 'open'", [turn]
     )
     return cursor.rowcount > 0
+
+
+def keep_envelopes(db: sqlite3.Connection, where: str, values: Sequence[object], rule: str, now: int) -> None:
+    """Send the matching envelopes no more, and record that: that they were to leave has its entry already."""
+    rows = db.execute(
+        "SELECT * FROM actions WHERE kind = 'send_envelope' AND state = 'pending' "
+        f"AND ({where}) ORDER BY seq",
+        values,
+    ).fetchall()
+    for row in rows:
+        text = json.loads(row["payload"])["envelope"]
+        header = json.loads(text)["envelope"]
+        kept = Crossing(
+            at=now, peer=header["to"], place=row["place"], way="out", kind=header["kind"],
+            envelope=header["id"], digest="", allowed=False, code=str(Code.WITHDRAWN), rule=rule, policy="",
+            bytes=len(text.encode()),
+        )  # fmt: skip
+        crossings.append(db, row["account"], kept)
+        db.execute("UPDATE actions SET state = 'withdrawn', done_at = ? WHERE key = ?", [now, row["key"]])
+        erase_payloads(db, "key = ?", [row["key"]])
 
 
 def taken_back(db: sqlite3.Connection, account: str, remote_id: str, now: int) -> None:

@@ -208,9 +208,9 @@ def settle(db: sqlite3.Connection, claimed: Claimed, settlement: Settlement, dev
     if settlement.heard is not None and row["about"] is not None:
         memory.remember(db, row["account"], row["about"], settlement.heard, now)
     if settlement.forget == "mine":
-        memory.forget_person(db, row["account"], row["asker"])
+        memory.forget_person(db, row["account"], row["asker"], now)
     elif settlement.forget == "room":
-        memory.forget_place(db, row["account"], row["place"])
+        memory.forget_place(db, row["account"], row["place"], now)
     audit(db, row["account"], row["place"], row["cause"], row["asker"], row["bot"], verdict, now)
     return True
 

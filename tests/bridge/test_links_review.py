@@ -170,7 +170,7 @@ async def test_a_question_taken_back_while_its_yes_runs_is_not_sent(
         await process.clock.sleep(5)
         return await step(*values)
 
-    links.step = slow  # type: ignore[method-assign]
+    links.step = slow  # type: ignore[assignment, method-assign]
     server.react(preview, "👍", by=ADA)
     await process.idle()
     assert not city.of(Kind.ASK)
@@ -340,7 +340,7 @@ async def test_no_question_stops_the_room(start: Start, server: FakeServer, city
         joined(server, Person("@x:home", "Xi"))
     process = await met(start, city)
     if what == "a bug":
-        process.router.links._post = None  # type: ignore[union-attr, assignment]
+        process.router.links._post = None  # type: ignore[union-attr]
     words = {
         "a bug": f"!ask city {POOL}",
         "names": "!ask city " + "Xi " * 660 + "?",
@@ -395,6 +395,54 @@ async def test_a_command_about_a_preview_does_not_end_it(
     server.react(preview, "👍", by=ADA)
     await process.idle()
     assert asks(city) == [POOL]
+
+
+# -- false words -----------------------------------------------------------------------------------
+
+
+async def test_a_peer_cannot_say_that_it_was_allowed(start: Start, server: FakeServer, city: City) -> None:
+    """Its code is its own; what we say of our rules is ours."""
+    process = await met(start, city)
+    question = await asked(process)
+    city.refuse(code="allowed", rule="grant.classes")
+    await process.idle()
+    server.say("!why", reply_to=question)
+    await process.idle()
+    assert "It was allowed" not in server.texts()[-1]
+
+
+async def test_what_never_left_is_not_recorded_as_gone(start: Start, server: FakeServer, city: City) -> None:
+    """Taken back, stopped or forgotten before it could be sent: the record says so."""
+    rules(server, preview="never")
+    process = await met(start, city)
+    question = await on_its_way(process)
+    server.redact(question)
+    await process.clock.sleep(10)
+    await on_its_way(process, "!ask city Where is the library?")
+    server.say("!stop")
+    await process.clock.sleep(10)
+    await on_its_way(process, "!ask city Where is the market?")
+    server.say("!forget")
+    await process.clock.sleep(10)
+    back(server)
+    await process.idle()
+    assert not city.of(Kind.ASK)
+    found = [one for one in await process.journal.crossed(OWN, "", 50) if one.kind == "ask"]
+    assert sum(one.allowed for one in found) == 3
+    assert sorted(one.envelope for one in found if one.code == "withdrawn") == sorted(
+        one.envelope for one in found if one.allowed
+    )
+    assert (await process.journal.verify_crossings(OWN)).broken is None
+
+
+async def test_an_ask_that_is_nearly_over_is_no_bug(start: Start, server: FakeServer, city: City) -> None:
+    """Its time has passed, by less than two clocks may differ: there is nobody to answer any more."""
+    process = await met(start, city)
+    now = server.now()
+    city.ask("Who is ill?", Class.HEALTH, iat=now - 60_000, exp=now - 1_000)
+    await process.idle()
+    (last, *_) = await process.journal.crossed(OWN, "", 5)
+    assert (last.kind, last.code, last.rule) == ("ask", "expired", "link.exp")
 
 
 # -- a peer that means ill -------------------------------------------------------------------------
@@ -476,7 +524,7 @@ async def test_rules_in_a_link_room_count_for_nothing(start: Start, server: Fake
 async def test_words_of_the_conversation_are_shown_before_they_leave(
     start: Start, server: FakeServer, city: City
 ) -> None:
-    """Whatever the room says of previews: it was asked to let out questions, not what was said before them."""
+    """Whatever the room says of previews: it lets out questions, not what was said before them."""
     rules(server, preview="never")
     process = await met(start, city, model=FakeModel(("When does the secret pool open?",)))
     server.say("I was at the secret pool.", by=BEN, mention=False)
