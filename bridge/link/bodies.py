@@ -82,8 +82,14 @@ def wire_name(name: str) -> str:
 
 class _Shape(BaseModel):
     # By its own names in code only: `read_body` takes those of the wire.
+    # What is wrong is logged; the words in which it is are not.
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, alias_generator=wire_name, validate_by_name=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=wire_name,
+        validate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     def plain(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import ValidationError
 
 from bots.conversation import Person
 from bridge.link import bodies
@@ -553,6 +554,13 @@ async def test_who_decided_is_not_told_over_there(start: Start, server: FakeServ
     told = city.of(Kind.GRANT)
     assert told
     assert MOD.id not in str([one.body for one in told])
+
+
+def test_an_error_has_no_words() -> None:
+    """It is logged."""
+    with pytest.raises(ValidationError) as error:
+        bodies.Part(text="the zeppelin\x07")
+    assert "zeppelin" not in repr(error.value)
 
 
 # -- proof -----------------------------------------------------------------------------------------
