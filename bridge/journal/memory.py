@@ -236,8 +236,8 @@ def _end_waits(db: sqlite3.Connection, where: str, values: list[object], now: in
         f"AND turn IN (SELECT id FROM turns WHERE state = 'waiting' AND ({where}))",
         values,
     )
-    ended = "turn IN (SELECT turn FROM asks WHERE ours AND state = 'cancelling')"
-    outbox.keep_envelopes(db, ended, [], "hearth.taken_back", now)
+    over = "turn IN (SELECT turn FROM asks WHERE ours AND state = 'cancelling')"
+    outbox.keep_envelopes(db, over, [], "hearth.taken_back", now)
     ended = 1
     while ended:  # whoever waited for the one that ended now
         ended = db.execute(
