@@ -26,11 +26,11 @@ from bridge.journal.links import Closed, Step, Taken
 from bridge.journal.peers import Ask
 from bridge.letters import because, plain, replies_to, tag, words
 from bridge.link import bodies, guard
-from bridge.link.agents import AgentCard, AgentReply, read
 from bridge.link.beside import is_agent
 from bridge.link.codes import Code as Wrong
 from bridge.link.opening import Known, Opened, Refusal, open_envelope
 from bridge.link.pseudonym import asker_ref, room_ref
+from bridge.link_agents import Agents
 from bridge.link_news import News
 from bridge.link_post import Post
 from bridge.link_watch import Watch
@@ -91,6 +91,7 @@ class Links:
         """Until when each peer is held, as it was recorded last (ms)."""
         self._recorded: dict[tuple[str, str, str], int] = {}
         """When what is recorded once a minute was recorded last (ms)."""
+        self._agents = Agents(house, self._news, platform.account, self._closing)
         self._watch = Watch(
             house, community, platform, delivery, post=self._post, news=self._news, permits=self._permits
         )
@@ -170,7 +171,12 @@ class Links:
             refused = replace(said, code="refused_by_operator", rule="link.operator")
             return Taken(crossings=self._once(refused, now))
         if is_agent(control.place.id):
-            return await self._heard(read(text), control, replace(said, peer=sender), now)
+            return await self._agents.heard(control, said, now)
+        return await self._read(control, said, now)
+
+    async def _read(self, control: Control, said: Crossing, now: int) -> Taken:
+        """Whether what a peer sent is an envelope that is believed, and what follows from it."""
+        text, sender = control.message.text, said.peer
         owed = await self._is_owed(text, sender)
         if owed:
             hold = guard.silenced(self._guard, sender, now)
@@ -311,35 +317,6 @@ class Links:
                     came, end="dropped", code=str(verdict.code), rule=verdict.rule, text="", passages=()
                 )
         return Taken(closed=Closed(ask.digest, came.end, proof, came), crossings=(said,))
-
-    async def _heard(
-        self, heard: AgentCard | AgentReply | None, control: Control, said: Crossing, now: int
-    ) -> Taken:
-        """What an agent says, which signs nothing: believed because of where our own wire had it from."""
-        peer, account = said.peer, self._platform.account
-        said = replace(said, allowed=True, code="allowed", rule="link.agent")
-        if isinstance(heard, AgentCard):
-            try:
-                card = heard.card()
-            except ValueError:
-                return Taken(crossings=(replace(said, allowed=False, code=str(Wrong.BAD_BODY)),))
-            pinned = (await self._journal.link_use(account, "", peer, "", now)).pinned
-            changed = bool(pinned) and pinned != card.key
-            if changed:
-                said = replace(said, allowed=False, code=str(Wrong.KEY_CHANGED))
-            says = await self._news.shown(peer, card, control, changed=changed)
-            said = replace(said, kind=str(bodies.Kind.CARD))
-            return Taken(peer=peer, card=card, iat=heard.at, says=says, crossings=(said,))
-        ask = None if heard is None else await self._journal.ask(account, digest=heard.ask)
-        if heard is None or ask is None or not ask.ours or ask.peer != peer or ask.state != "open":
-            return Taken(crossings=(replace(said, allowed=False, code=str(Wrong.NOT_OURS)),))
-        came = FromPeer(end=heard.end, peer=peer, waited_ms=max(0, now - ask.iat), text=heard.text)
-        said = replace(said, kind=str(bodies.Kind.ANSWER), envelope=ask.id)
-        if heard.end != "answered":
-            said = replace(said, kind=str(bodies.Kind.REFUSE))
-            code = str(Code.FAILED) if heard.end == "failed" else ""  # it gives no code of ours
-            came = replace(came, end="refused", code=code, rule="link.agent", text="")
-        return await self._closing(ask, came, "[]", said, now)
 
     async def may_fetch(self, ask: Ask) -> bool:
         """Whether the reply to an ask of a peer, which lies ready, may still go out; a refusal always may."""
