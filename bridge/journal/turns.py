@@ -30,14 +30,15 @@ def claim(
 ) -> list[Claimed]:
     """T2: mark up to `limit` pending turns as running, one per lane, places with less running first.
 
-    Of the `long` lanes at most `long_at_once` run, so that talk always finds a place.
+    People here come before bots of other communities, however many of those have asked before them. Of the `long` lanes at most `long_at_once` run, so that talk always finds a place.
     """
     rows = db.execute(
         "WITH running AS (SELECT account, place, lane FROM turns WHERE state = 'running'), "
         "heads AS (SELECT min(id) AS id FROM turns WHERE state = 'pending' AND account = ? GROUP BY lane) "
         "SELECT t.id, t.lane FROM turns t JOIN heads h ON h.id = t.id WHERE t.not_before <= ? "
         "AND NOT EXISTS (SELECT 1 FROM running r WHERE r.account = t.account AND r.lane = t.lane) "
-        "ORDER BY (SELECT count(*) FROM running r WHERE r.account = t.account AND r.place = t.place), t.id",
+        "ORDER BY t.kind = 'asked', "
+        "(SELECT count(*) FROM running r WHERE r.account = t.account AND r.place = t.place), t.id",
         [account, now],
     ).fetchall()
     long = db.execute(

@@ -13,6 +13,7 @@ from bots.conversation import Person
 from bridge.link import bodies
 from bridge.link.bodies import Kind
 from bridge.notes import Notes
+from bridge.options import Options
 from bridge.platform import EventKind, Retryable
 from policies.classes import Class
 from policies.document import STATE_TYPE
@@ -473,6 +474,17 @@ async def test_a_peer_cannot_fill_our_room_with_keys(
         city.card(key_of(f"key {number}"))
         await process.idle()
     assert len(server.texts()) + len(server.texts(LINK)) - before <= 8
+
+
+async def test_people_do_not_queue_behind_a_peer(start: Start, server: FakeServer, city: City) -> None:
+    """On a machine that answers one thing at a time: its questions of a minute take ten."""
+    process = await met(start, city, options=Options(at_once=1))
+    process.bot.pace = 30.0  # type: ignore[attr-defined]
+    for number in range(18):
+        city.ask(f"Who won match {number}?", Class.GENERAL)
+    await process.clock.sleep(5)
+    question = server.say("Who are you?")
+    await process.until(lambda: bool(server.answers(question)), 70)
 
 
 async def test_a_peer_cannot_fill_our_room_with_grants(start: Start, server: FakeServer, city: City) -> None:
