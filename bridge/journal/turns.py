@@ -30,7 +30,8 @@ def claim(
 ) -> list[Claimed]:
     """T2: mark up to `limit` pending turns as running, one per lane, places with less running first.
 
-    People here come before bots of other communities, however many of those have asked before them. Of the `long` lanes at most `long_at_once` run, so that talk always finds a place.
+    People here come before bots of other communities, however many of those have asked before them. Of
+    the `long` lanes at most `long_at_once` run, so that talk always finds a place.
     """
     rows = db.execute(
         "WITH running AS (SELECT account, place, lane FROM turns WHERE state = 'running'), "
