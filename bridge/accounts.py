@@ -95,3 +95,14 @@ async def check_account(settings: Settings, account: MastodonSettings) -> AsyncI
     finally:
         if client is not None:
             await client.close()
+
+
+async def check_links(settings: Settings) -> AsyncIterator[Line]:
+    """What `hearth check` says of links over HTTPS, where their extra is installed."""
+    try:
+        from bridge.a2a.check import lines  # noqa: PLC0415 - the extra `a2a`, off unless configured
+    except ImportError:
+        yield Line("links over https", State.PROBLEM, "not installed", "install `hearth-bridge[a2a]`")
+        return
+    async for line in lines(settings):
+        yield line

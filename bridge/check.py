@@ -25,7 +25,7 @@ import aiohttp
 from rich.console import Console
 
 import models.bundled
-from bridge.accounts import check_account
+from bridge.accounts import check_account, check_links
 from bridge.app import bots_of, locked, opened
 from bridge.credentials import (
     MATRIX_ACCESS_TOKEN,
@@ -84,6 +84,18 @@ async def look(config: Path | None, *, model: bool) -> AsyncIterator[Line]:
         yield Line("running", State.NOTE, "a `hearth run` works on this data folder now")
     yield await _journal(settings.journal_path)
     yield await asyncio.to_thread(credentials, settings)
+    async for line in _accounts(settings):
+        yield line
+    yield await asyncio.to_thread(persona, settings)
+    for name, folder in settings.note_folders.items():
+        yield await asyncio.to_thread(notes, name, folder)
+    if model:
+        yield await _model(settings)
+        yield await _speech(settings)
+
+
+async def _accounts(settings: Settings) -> AsyncIterator[Line]:
+    """The accounts, and the links beside them."""
     if settings.matrix is None:
         needed = "" if settings.mastodon else ": `hearth chat` works, `hearth run` needs it or [[mastodon]]"
         yield Line("matrix", State.NOTE, f"no [matrix] in the settings{needed}")
@@ -93,12 +105,9 @@ async def look(config: Path | None, *, model: bool) -> AsyncIterator[Line]:
     for account in settings.mastodon:
         async for line in check_account(settings, account):
             yield line
-    yield await asyncio.to_thread(persona, settings)
-    for name, folder in settings.note_folders.items():
-        yield await asyncio.to_thread(notes, name, folder)
-    if model:
-        yield await _model(settings)
-        yield await _speech(settings)
+    if settings.a2a_peers or settings.a2a.listen:
+        async for line in check_links(settings):
+            yield line
 
 
 # -- this machine ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
     gate     who may speak at all: bearer token, size, rate; in front of everything
     server   asks come in: JSON-RPC by a2a-sdk, answered from the journal
     client   asks go out, and what became of them is fetched
+    check    what `hearth check` says of it
     beside   the two of them beside a Matrix account: into the one journal, out of the one outbox
 
 Needs the extra `a2a`; nothing here is imported unless `[a2a]` or `[[a2a_peers]]` is in the settings. Why

@@ -217,10 +217,10 @@ def bound(listen: str) -> socket.socket:
         ) from error
 
 
-def server_of(app: Gate, certificate: Path | None, private_key: Path | None) -> Server:
+def server_of(app: Gate | None, certificate: Path | None, private_key: Path | None) -> Server:
     """A server of `app`, with TLS where there is a certificate. Blocks; raises `Misconfigured`."""
     config = uvicorn.Config(
-        app,
+        app or Starlette(),
         http="h11",
         ws="none",
         lifespan="off",
