@@ -67,7 +67,7 @@ USUAL: Final = (Class.GENERAL, Class.LOCAL_KNOWLEDGE)
 AUDITED: Final = 20
 OFFERED: Final = "offered"
 """In the state of a turn that waits: nobody asked for what is shown."""
-_WHY: Final = {"refused": Why.REFUSED, "dropped": Why.DROPPED, "unsent": Why.UNSENT}
+_WHY: Final = {"refused": Why.REFUSED, "dropped": Why.DROPPED, "unsent": Why.UNSENT, "unclear": Why.UNCLEAR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +426,7 @@ async def _proof(turn: Turn, tools: Tools) -> Reply:
 
 
 async def _audit(turn: Turn, tools: Tools) -> Reply:
-    """The last of what crossed between this community and others, from all its rooms; never with words."""
+    """The last of what crossed between this community and others; never with words."""
     verdict = await tools.may(Request(Deed.SET_POLICY, turn.asker.id, policy_power=tools.policy_power))
     if not verdict.allowed:
         return _refused(wording.refusal(verdict), verdict)

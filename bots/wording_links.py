@@ -49,6 +49,8 @@ class Why(StrEnum):
     """An answer came, and a rule of ours forbids it by now."""
     UNSENT = "unsent"
     """It could not be sent."""
+    UNCLEAR = "unclear"
+    """It was tried to send it, and may not be tried again."""
 
 
 REASONS: Final[Mapping[str, str]] = {
@@ -353,6 +355,11 @@ def not_answered(
             "I could not send your question to {peer}, so it was not asked. Please try again later; "
             "whoever runs me can look with `hearth links list`."
         ).format(peer=name)
+    if why is Why.UNCLEAR:
+        return _(
+            "I tried to send your question to {peer} and do not know whether it got there. Now it may not be "
+            "sent any more, and no answer to it would be shown. `!peers` shows what is agreed now."
+        ).format(peer=name)
     words = (
         _("{peer} did not answer your question: {reason}.")
         if why is Why.REFUSED
@@ -504,10 +511,7 @@ def proof(steps: Sequence[Signature]) -> str:
     if all(one.holds for one in steps) and len(steps) == 1:
         end = _("The question is signed with our key. There is no signed answer to it.")
     elif all(one.holds for one in steps):
-        end = _(
-            "Every step is signed with the key that was agreed on. "
-            "Nobody can have changed a word of it since."
-        )
+        end = _("Every step is signed with the key that was agreed on.")
     else:
         end = _("Do not rely on it: what is shown here is not what was signed. Please tell whoever runs me.")
     return "\n".join([_("This was signed between the two bots:"), *lines, "", end])

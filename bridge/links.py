@@ -449,7 +449,8 @@ class Links:
     ) -> None:
         now, envelope = self._clock.now(), getattr(action.action, "envelope", "")
         code, rule = str(verdict.code), verdict.rule
-        came = FromPeer("unsent", header["to"], code=code, rule=rule)
+        end = "unclear" if action.attempts else "unsent"  # an attempt may have got there unheard
+        came = FromPeer(end, header["to"], code=code, rule=rule)
         closed = None if ask is None else Closed(ask.digest, "dropped", told=came)
         crossing = Crossing(
             at=now, peer=header["to"], place=action.place, way="out", kind=header["kind"],

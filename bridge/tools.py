@@ -323,8 +323,13 @@ class TurnTools:
         )
 
     async def crossings(self, limit: int = 20) -> tuple[Crossed, ...]:
-        """The last of what crossed between this community and others, newest first."""
-        found = await self._house.journal.crossed(self._claimed.turn.place.account, "", limit)
+        """The last of what crossed between this community and others, newest first.
+
+        In any room but our home, only what was asked there: the rest is no business of whoever rules a room.
+        """
+        place = self._claimed.turn.place
+        at_home = self._house.community is not None and place.id == self._house.community.home
+        found = await self._house.journal.crossed(place.account, "", limit, "" if at_home else place.id)
         return tuple(
             Crossed(one.at, one.peer, one.way, one.kind, one.allowed, one.code, one.rule) for one in found
         )

@@ -228,9 +228,11 @@ class Journal:
         """Refuse a peer, or no longer."""
         await self._store.write(lambda db: links.refuse(db, account, peer, now, refuse=refuse))
 
-    async def crossed(self, account: str, peer: str, limit: int) -> tuple[crossings.Crossing, ...]:
+    async def crossed(
+        self, account: str, peer: str, limit: int, asked_in: str = ""
+    ) -> tuple[crossings.Crossing, ...]:
         """The last of what crossed, with one peer or (`""`) with all; newest first."""
-        return await self._store.read(lambda db: crossings.of(db, account, peer, limit))
+        return await self._store.read(lambda db: crossings.of(db, account, peer, limit, asked_in))
 
     async def verify_crossings(self, account: str, head: str = "") -> crossings.Proof:
         """Whether the record of what crossed is whole, and still has the hash `head`."""

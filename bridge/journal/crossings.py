@@ -64,11 +64,17 @@ def append(db: sqlite3.Connection, account: str, crossing: Crossing) -> None:
     db.execute(f"INSERT INTO crossings ({', '.join(names)}) VALUES ({marks})", values)
 
 
-def of(db: sqlite3.Connection, account: str, peer: str, limit: int) -> tuple[Crossing, ...]:
-    """The last `limit` crossings, with one peer or (`""`) with all; newest first."""
+def of(
+    db: sqlite3.Connection, account: str, peer: str, limit: int, asked_in: str = ""
+) -> tuple[Crossing, ...]:
+    """The last `limit` crossings, with one peer or (`""`) with all; newest first.
+
+    `asked_in`: only the questions that were asked in that room.
+    """
     rows = db.execute(
-        "SELECT * FROM crossings WHERE account = ? AND ? IN ('', peer) ORDER BY seq DESC LIMIT ?",
-        [account, peer, limit],
+        "SELECT * FROM crossings WHERE account = ? AND ? IN ('', peer) AND (? = '' OR envelope IN "
+        "(SELECT id FROM asks WHERE account = ? AND place = ? AND ours)) ORDER BY seq DESC LIMIT ?",
+        [account, peer, asked_in, account, asked_in, limit],
     )
     return tuple(_crossing(row) for row in rows)
 

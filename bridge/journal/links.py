@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bots.conversation import TurnKind
-from bridge.journal import crossings, outbox
+from bridge.journal import crossings, memory, outbox
 from bridge.journal.admit import ENVOY, NOT_CONTINUED, close_turn
 from bridge.journal.rows import Outcome
 from policies.verdict import Code, Verdict
@@ -127,6 +127,8 @@ def take(db: sqlite3.Connection, control: Control, taken: Taken, *, device: str,
         cancelled = _cancelled(db, account, taken.cancels, now)
     _send(db, account, (*taken.sends, *taken.says), None, device=device, now=now)
     _record(db, account, taken.crossings)
+    if not any(one.allowed for one in taken.crossings):
+        memory.erase_event(db, account, control.event)  # a flood of what nobody believes fills no disk
     return cancelled
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from bots.conversation import Person
+from bots.conversation import Person, PlaceKind
 from bridge.link import bodies
 from bridge.link.bodies import Kind
 from bridge.notes import Notes
@@ -296,7 +296,7 @@ async def test_without_its_home_room_nobody_is_answered(start: Start, server: Fa
     process = await met(start, city)
     server.leave(ROOM)
     await process.idle()
-    city.ask("Who won?", Class.GENERAL)
+
     await process.idle()
     assert not city.of(Kind.ANSWER)
 
@@ -598,3 +598,38 @@ async def test_a_proof_outlives_its_permission(
     await process.idle()
     assert server.texts()[-1].count("the signature is right") == 2
     assert "WRONG" not in server.texts()[-1]
+
+
+async def test_the_record_of_all_rooms_is_read_at_home(start: Start, server: FakeServer, city: City) -> None:
+    """Whoever rules a room of their own with the bot learns nothing of the others there."""
+    server.room("!own:home", PlaceKind.GROUP, replace(ADA, power=100))
+    process = await met(start, city)
+    await asked(process)
+    server.say("!audit", by=replace(ADA, power=100), place="!own:home")
+    await process.idle()
+    told = server.texts("!own:home")
+    assert told
+    assert CITY not in told[-1]
+    server.say("!audit", by=MOD)
+    await process.idle()
+    assert CITY in server.texts()[-1]
+
+
+async def test_what_nobody_believes_is_not_kept(start: Start, server: FakeServer, city: City) -> None:
+    """A flood of 30 KB each leaves its entry in the record, if that, and none of its words."""
+    process = await met(start, city)
+    before = await sizes(process)
+    for number in range(30):
+        city.post(f'{{"odd": "{number}{"x" * 30_000}"}}')
+    city.ask("Who won?", Class.GENERAL, key=OTHER_KEY)
+    await process.idle()
+    assert await sizes(process) == before
+
+
+async def sizes(process: Process) -> int:
+    """Bytes of all envelopes that the journal has from others."""
+    return await process.journal._store.read(
+        lambda db: db.execute(
+            "SELECT coalesce(sum(length(text)), 0) FROM events WHERE kind = 'envelope' AND NOT own"
+        ).fetchone()[0]
+    )
