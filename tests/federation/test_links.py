@@ -85,7 +85,7 @@ async def side(
 
 @asynccontextmanager
 async def communities(servers: Servers, folder: Path) -> AsyncIterator[tuple[Side, Side]]:
-    """A family on one server and a city on the other, linked, with grants of both for each other."""
+    """A family on one server and a city on the other, who know nothing of each other yet."""
     async with AsyncExitStack() as stack:
         ours, theirs = servers
         notes = folder / "notes"
@@ -100,15 +100,20 @@ async def communities(servers: Servers, folder: Path) -> AsyncIterator[tuple[Sid
             "mayor",
             f'[notes]\nlocal = "{notes}"\n[policy]\nnotes = ["*"]\n',
         )
-        await family.asks(f"!link {city.bot}")
-        await city.asks(f"!link {family.bot}")
-        await family.hears("key of", city.bot[1:])
-        await city.hears("key of", family.bot[1:])
         yield family, city
 
 
+async def linked(family: Side, city: Side) -> None:
+    """Both sides want it, and have seen each other's key."""
+    await family.asks(f"!link {city.bot}")
+    await city.asks(f"!link {family.bot}")
+    await family.hears("key of", city.bot[1:])
+    await city.hears("key of", family.bot[1:])
+
+
 async def allowed(family: Side, city: Side) -> None:
-    """Both sides decide, by their admins: the family may ask, the city answers from its notes."""
+    """Linked, and both sides decide, by their admins: the family may ask, the city answers from its notes."""
+    await linked(family, city)
     await city.asks("!policy set notes local")
     await city.asks(f"!policy allow answer {family.bot} classes=local-knowledge notes=local until=30 days")
     await family.asks(f"!policy allow ask {city.bot} classes=local-knowledge until=30 days")
@@ -176,6 +181,25 @@ async def test_a_link_room_that_the_other_bot_has_left(servers: Servers, tmp_pat
             if "no link" in told.text:
                 break
         assert "no link" in told.text
+
+
+async def test_a_link_begins_while_the_other_server_is_away(servers: Servers, tmp_path: Path) -> None:
+    """The first that the two servers ever hear of each other waits, and nobody has to say it twice."""
+    async with communities(servers, tmp_path) as (family, city):
+        await servers[1].stop()
+        await family.asks(f"!link {city.bot}")
+        await until_logged(family, "delivery_retry")
+        await servers[1].start()
+        await city.asks(f"!link {family.bot}")
+        await family.hears("key of", city.bot[1:])
+        await city.hears("key of", family.bot[1:])
+
+
+async def until_logged(side: Side, what: str) -> None:
+    """Wait until that household's log has `what` in it."""
+    async with asyncio.timeout(60):
+        while what not in side.hearth.log.read_text():  # noqa: ASYNC110 - a file of another process
+            await asyncio.sleep(0.2)
 
 
 async def test_a_server_that_was_away_for_long_is_back_at_once(tmp_path: Path) -> None:
