@@ -57,7 +57,7 @@ class Permits:
             cls=cls,
             screened=screen(question),
             hops=hops,
-            peer_today=await self._journal.asked_us(account, peer, now) if counted else 0,
+            peer_today=await self._journal.asked_us(account, peer, now, cls) if counted else 0,
             remote_model=self._house.model_is_remote,
             ruled_by_members=home.ruled_by_members,
         )

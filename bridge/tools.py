@@ -171,7 +171,9 @@ class TurnTools:
             if request.peer in await self._house.journal.refused_peers(account):
                 params: dict[str, int | str] = {"peer": request.peer}
                 return Verdict(False, Code.NO_PEER, "policy.ask_peers", params, "ask_operator_policy")
-            use = await self._house.journal.link_use(account, turn.place.id, request.peer, turn.asker.id, now)
+            use = await self._house.journal.link_use(
+                account, turn.place.id, request.peer, turn.asker.id, now, request.cls or ""
+            )
             counts = self._claimed.counters
             known = replace(
                 known,

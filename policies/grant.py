@@ -82,7 +82,10 @@ class Grant(BaseModel):
     notes: Annotated[frozenset[Collection], Field(max_length=MOST_NAMES), BOTH] = Field(
         default=frozenset(), description="Collections of notes from which it is answered. Left out: none."
     )
-    per_day: Limit = Field(default=None, description="Questions in 24 hours. On trial at most 5.")
+    per_day: Limit = Field(
+        default=None,
+        description="Questions in 24 hours, and as many for passages of notes. On trial at most 5.",
+    )
     not_before: Annotated[Time, Meet(max)] = Field(description="From when on it holds.")
     until: Annotated[Time, LOWER] = Field(description="When it ends; at most 180 days after `not_before`.")
     status: Annotated[Status, Meet(_worse)] = Field(

@@ -229,7 +229,9 @@ class RoomPolicy(BaseModel):
     max_hops: Annotated[int, Field(ge=0, le=3), LOWER] = Field(
         default=0, description="How often a peer may pass a question on."
     )
-    peer_per_day: Limit = Field(default=None, description="Questions of the room to one peer in 24 hours.")
+    peer_per_day: Limit = Field(
+        default=None, description="Questions of the room to one peer in 24 hours, and as many for passages."
+    )
     peer_per_person_day: Limit = Field(default=None, description="Questions of one person in 24 hours.")
 
     # Who decides.

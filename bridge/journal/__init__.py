@@ -187,13 +187,15 @@ class Journal:
         """The link room of each peer that is in one with us."""
         return await self._store.read(lambda db: peers.rooms(db, account))
 
-    async def link_use(self, account: str, place: str, peer: str, person: str, now: int) -> peers.Use:
+    async def link_use(
+        self, account: str, place: str, peer: str, person: str, now: int, cls: str = ""
+    ) -> peers.Use:
         """How often a place and a person asked a peer in 24 hours; what that peer shows and grants."""
-        return await self._store.read(lambda db: peers.use(db, account, place, peer, person, now))
+        return await self._store.read(lambda db: peers.use(db, account, place, peer, person, now, cls))
 
-    async def asked_us(self, account: str, peer: str, now: int) -> int:
+    async def asked_us(self, account: str, peer: str, now: int, cls: str) -> int:
         """How often a peer asked us in 24 hours and was not refused."""
-        return await self._store.read(lambda db: peers.asked_us(db, account, peer, now))
+        return await self._store.read(lambda db: peers.asked_us(db, account, peer, now, cls))
 
     async def ask(
         self,

@@ -11,6 +11,7 @@ from bots.base import Peer
 from bridge.link.beside import is_agent
 from bridge.link.envelope import Header, Signed
 from bridge.link.opening import Asked, Known
+from policies.classes import Class
 from policies.grant import Direction, Grant, read_grant
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 COUNTED: Final = 30
 """Our last questions to a peer, by which it is chosen."""
 DAY_MS: Final = 86_400_000
+_ALIKE: Final = f"AND (class = '{Class.SHARED_NOTES}') = (? = '{Class.SHARED_NOTES}') "
+"""SQL: of the class of passages, or of any other, as the one that is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +164,21 @@ def pinned(db: sqlite3.Connection, account: str) -> dict[str, str]:
     return {peer: next(iter(of)) for peer, of in keys.items() if len(of) == 1}
 
 
-def use(db: sqlite3.Connection, account: str, place: str, peer: str, person: str, now: int) -> Use:
-    """How often `place`, and `person`, asked `peer` in the last 24 hours; what the peer shows and grants."""
+def use(
+    db: sqlite3.Connection, account: str, place: str, peer: str, person: str, now: int, cls: str = ""
+) -> Use:
+    """How often `place`, and `person`, asked `peer` in the last 24 hours; what the peer shows and grants.
+
+    Questions of the class of passages are counted apart from all others, as `cls` is that class or not.
+    """
     day = now - DAY_MS
-    here = "SELECT count(*) FROM asks WHERE account = ? AND peer = ? AND ours AND iat > ? "
+    here = "SELECT count(*) FROM asks WHERE account = ? AND peer = ? AND ours AND iat > ? " + _ALIKE
     row = db.execute("SELECT * FROM peers WHERE account = ? AND peer = ?", [account, peer]).fetchone()
     key = "" if row is None else row["shown_key"]
     in_grants = pinned(db, account).get(peer, "")
     return Use(
-        db.execute(here + "AND place = ?", [account, peer, day, place]).fetchone()[0],
-        db.execute(here + "AND person = ?", [account, peer, day, person]).fetchone()[0],
+        db.execute(here + "AND place = ?", [account, peer, day, cls, place]).fetchone()[0],
+        db.execute(here + "AND person = ?", [account, peer, day, cls, person]).fetchone()[0],
         key or in_grants,
         "" if row is None else row["theirs"],
         is_agent(rooms(db, account).get(peer, "")),
@@ -178,13 +186,13 @@ def use(db: sqlite3.Connection, account: str, place: str, peer: str, person: str
     )
 
 
-def asked_us(db: sqlite3.Connection, account: str, peer: str, now: int) -> int:
-    """How often `peer` asked us in the last 24 hours and was not refused."""
+def asked_us(db: sqlite3.Connection, account: str, peer: str, now: int, cls: str) -> int:
+    """How often `peer` asked us in the last 24 hours and was not refused; counted as in `use`."""
     return int(
         db.execute(
             "SELECT count(*) FROM asks WHERE account = ? AND peer = ? AND NOT ours AND iat > ? "
-            "AND state != 'refused'",
-            [account, peer, now - DAY_MS],
+            f"AND state != 'refused' {_ALIKE}",
+            [account, peer, now - DAY_MS, cls],
         ).fetchone()[0]
     )
 

@@ -497,6 +497,22 @@ async def test_a_trial_has_five_questions_a_day(start: Start, server: FakeServer
     assert refusal.body.metadata.rule == "grant.per_day"  # type: ignore[union-attr]
 
 
+async def test_passages_have_a_quota_of_their_own(
+    start: Start, server: FakeServer, city: City, librarian: dict[str, Any]
+) -> None:
+    """Who has asked all its questions of the day may still look something up, and that, too, has its end."""
+    classes = ["general", "shared-notes"]
+    rules(server, notes=["family"], classes_in=classes)
+    allow(server, classes=classes, notes=["family"], per_day=2)
+    process = await met(start, city, **librarian)
+    for share, cls in ((Share.ANSWERS, Class.GENERAL), (Share.INFORMATION, Class.SHARED_NOTES)):
+        for _ in range(3):
+            city.ask("When does the plumber come?", cls, share)
+            await process.idle()
+    assert [one.body.metadata.rule for one in city.of(Kind.REFUSE)] == ["grant.per_day"] * 2  # type: ignore[union-attr]
+    assert len(city.of(Kind.ANSWER)) == 4
+
+
 async def test_a_question_that_the_city_takes_back_is_not_answered(
     start: Start, server: FakeServer, city: City
 ) -> None:
