@@ -54,6 +54,8 @@ log = structlog.get_logger(__name__)
 TELLS_EVERY_MS: Final = 600_000
 """How often a peer is asked for its card and its grant, where nothing else makes us."""
 AGENT_EVERY_MS: Final = 3_600_000
+HURRIED: Final = 5
+"""Looks at a card before its time: what a peer signs anew for each makes us tell it ours anew."""
 FIRST_MS, SLOWEST_MS = 1_000, 30_000
 """How soon, and how late at most, we look again whether an ask is answered."""
 PATIENCE: Final = 8
@@ -94,6 +96,8 @@ class Peer:
     """Where it speaks JSON-RPC, once its card has said so."""
     look_at: int = 0
     """When its card is to be looked at (ms)."""
+    hurried: int = 0
+    """How often it was looked at before its time, since it was looked at in time."""
     troubled: bool = False
     shown: str = ""
     """The fingerprint of the card of an agent, as it was told last."""
@@ -185,7 +189,8 @@ class Beside:
             await peer.client.cancel(rpc, whole["body"]["id"], {ENVELOPE: send.envelope})
             return None
         await peer.client.send(rpc, message_of(send.envelope))
-        if kind != Kind.ASK:
+        if kind != Kind.ASK and peer.hurried < HURRIED:
+            peer.hurried += 1
             peer.look_at = 0  # who has heard of us has something to tell
         peer.bell.ring()
         return str(name) if kind == Kind.ASK else None
@@ -289,6 +294,7 @@ class Beside:
         assert peer.client is not None
         now = self._clock.now()
         if peer.look_at <= now:
+            peer.hurried = 0 if peer.look_at else peer.hurried
             await (self._see_agent if peer.agent else self._see_card)(peer, peer.client)
             peer.look_at = now + (AGENT_EVERY_MS if peer.agent else TELLS_EVERY_MS)
         again = peer.look_at

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
-from bridge.a2a.beside import Peer
+from bridge.a2a.beside import HURRIED, Peer
 from bridge.a2a.card import card_of, fingerprint, signed, where
 from bridge.a2a.client import LARGEST_ANSWER, Client, http_client
 from bridge.a2a.gate import CARD
@@ -97,6 +97,10 @@ class City:
     words: str = "On Tuesday at nine."
     number: int = 0
     fetched: int = 0
+    fresh: bool = False
+    """Whether it signs its card and grant anew for each look."""
+    tells: list[str] = field(default_factory=list)
+    looks: int = 0
 
     def seal(self, body: Body, **fields: Any) -> Sealed:
         self.number += 1
@@ -145,8 +149,12 @@ class City:
         return []
 
     async def told(self, peer: str) -> list[str]:
-        card = Community(self.key, "City of Example").card
-        return [self.seal(card).text, self.seal(bodies.Granted(grant=self.family()), iat=self.now() + 1).text]
+        self.looks += 1
+        if self.fresh or not self.tells:
+            card = Community(self.key, "City of Example").card
+            grant = self.seal(bodies.Granted(grant=self.family()), iat=self.now() + 1)
+            self.tells = [self.seal(card).text, grant.text]
+        return self.tells
 
     def asks(self) -> list[Opened]:
         return [one for one in self.heard if one.header.kind is Kind.ASK]
@@ -230,6 +238,20 @@ async def test_a_restart_goes_on_fetching(
     assert len(theirs.asks()) == 1
 
 
+async def test_a_city_that_signs_all_anew_makes_no_loop(
+    family: Family, city: tuple[City, str], reach: Callable[..., Peer]
+) -> None:
+    """Its new card makes us tell our grant again, which makes us look at its card again: a few times."""
+    theirs, url = city
+    theirs.fresh = True
+    house = await family(reach(url))
+    await met(house)
+    await asked(house)
+    await house.until(lambda: "Tuesday at nine" in said(house.server))
+    await house.process.idle()
+    assert theirs.looks <= 1 + HURRIED
+
+
 async def test_another_key_is_not_believed(
     family: Family, city: tuple[City, str], reach: Callable[..., Peer]
 ) -> None:
@@ -238,7 +260,7 @@ async def test_another_key_is_not_believed(
     house = await family(reach(url))
     await met(house)
     await house.process.stop()
-    theirs.key = OTHER_KEY
+    theirs.key, theirs.tells = OTHER_KEY, []
     house = await family(reach(url))
     await house.until(lambda: "ANOTHER KEY" in said(house.server))
     house.server.say(f"!ask city {POOL}", by=ADA)
