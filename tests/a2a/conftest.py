@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from bots.conversation import PlaceKind
+from bridge.a2a import beside
 from bridge.a2a.beside import Beside, Peer
 from bridge.a2a.card import card_of, signed
 from bridge.a2a.server import application, server_of
@@ -35,10 +36,17 @@ if TYPE_CHECKING:
     from a2a.types import AgentCard
 
     from bridge.a2a.gate import Gate
+    from bridge.platform import StoredAction
 
 TOKEN, OTHER_TOKEN = "city-token", "village-token"
 VILLAGE = "bot:village.example"
 VILLAGE_KEY = key_of("village")
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """We look for an answer twenty times a second at first, not once."""
+    monkeypatch.setattr(beside, "FIRST_MS", 50)
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +85,21 @@ class House:
             raise AssertionError("\n--\n".join(self.server.texts())) from None
 
 
+class Mortal:
+    """What is sent over HTTPS is a boundary of its process, as what is sent to its own server is."""
+
+    def __init__(self, beside: Beside, process: Process) -> None:
+        self.carries = beside.carries
+        self._beside = beside
+        self._cross = process.boundaries.cross
+
+    async def perform(self, action: StoredAction) -> str | None:
+        self._cross("before https")
+        done = await self._beside.perform(action)
+        self._cross("after https")
+        return done
+
+
 @asynccontextmanager
 async def served(app: Callable[[str], Gate | Any], tls: Certificates) -> AsyncIterator[str]:
     """Serve what `app` makes for its own address, over TLS; yields that address."""
@@ -87,7 +110,7 @@ async def served(app: Callable[[str], Gate | Any], tls: Certificates) -> AsyncIt
     try:
         yield url
     finally:
-        server.should_exit = True
+        server.should_exit = server.force_exit = True
         await serving
 
 
@@ -107,7 +130,7 @@ async def family(tmp_path: Path, tls: Certificates) -> AsyncIterator[Callable[..
             process = Process(scripted, tmp_path / "journal.db", **kinds)
             await process.start()
             assert process.router.links is not None
-            beside = Beside(
+            https = Beside(
                 process.journal,
                 process.clock,
                 process.platform.account,
@@ -115,12 +138,12 @@ async def family(tmp_path: Path, tls: Certificates) -> AsyncIterator[Callable[..
                 admit=process.router.admit,
                 links=process.router.links,
             )
-            await beside.start()
-            process.delivery.beside = beside
-            process._tasks.append(asyncio.create_task(beside.run()))
-            stack.push_async_callback(beside.close)
+            await https.start()
+            process.delivery.beside = Mortal(https, process)
+            process._tasks.append(asyncio.create_task(https.run()))
+            stack.push_async_callback(https.close)
             stack.push_async_callback(_over, process)
-            house = House(scripted, process, beside)
+            house = House(scripted, process, https)
             if serving:
                 known = {CITY: TOKEN} if tokens is None else tokens
                 house.url = await stack.enter_async_context(served(lambda url: app(house, url, known), tls))
