@@ -85,6 +85,8 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         self._clock = clock
         self._sharing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._missed: dict[str, _Missed] = {}
+        self._wants_fallback = False
+        """Whether the server has no fallback key of ours that nobody has used yet."""
         self._away: set[str] = set()
         """Servers that could not be asked for the one-time keys of their devices."""
         self._files: set[aiohttp.ClientResponse] = set()
@@ -215,6 +217,9 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
             if isinstance(count, int):
                 # matrix-nio ignores a count of 0, so it would never upload keys again.
                 self.olm.uploaded_key_count = count
+        unused = sync.get("device_unused_fallback_key_types")
+        # A server that knows nothing of fallback keys does not say that there are none.
+        self._wants_fallback = isinstance(unused, list) and "signed_curve25519" not in unused
         return any(event["type"] == "m.room.encrypted" for event in to_device)
 
     def _handle_decrypt_to_device(self, to_device_event: Any) -> Any:
@@ -230,10 +235,30 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         matrix-nio saves them when the server has answered: a crash in between would make new keys
         under the ids of those on the server, which then refuses every upload.
         """
-        keys = self.olm.share_keys()
+        keys = self.olm.share_keys() if self.should_upload_keys else {}
+        if self._wants_fallback:
+            keys["fallback_keys"] = self._fallback_keys()
         self.olm.save_account()
         method, path, data = nio.Api.keys_upload(self.access_token, keys)
-        return await self._send(nio.KeysUploadResponse, method, path, data)
+        response = await self._send(nio.KeysUploadResponse, method, path, data)
+        self._wants_fallback &= isinstance(response, nio.ErrorResponse)
+        return response
+
+    def _fallback_keys(self) -> dict[str, dict[str, Any]]:
+        """A key for who finds no one-time key left, claimed as often as need be (spec, "Fallback keys").
+
+        matrix-nio has none. vodozemac keeps the current one and the one before; a used one is replaced.
+        """
+        account = self.olm.account._account  # noqa: SLF001 - matrix-nio hands out no fallback keys
+        if not account.fallback_key:  # one that was made and not uploaded is still good
+            account.generate_fallback_key()
+        signed = {}
+        for name, key in account.fallback_key.items():
+            content = {"key": key.to_base64(), "fallback": True}
+            signature = self.olm.sign_json(content)
+            content["signatures"] = {self.user_id: {f"ed25519:{self.device_id}": signature}}
+            signed[f"signed_curve25519:{name}"] = content
+        return signed
 
     async def keys_claim(self, user_set: Mapping[str, Iterable[str]]) -> Any:
         """Claim one-time keys; matrix-nio raises a TypeError when the server answers with an error."""
@@ -258,7 +283,7 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         try:
             for answer in await self.send_to_device_messages():
                 _check("sendToDevice", answer)
-            if self.should_upload_keys:
+            if self.should_upload_keys or self._wants_fallback:
                 _check("keys/upload", await self.keys_upload())
             if self.should_query_keys:
                 _check("keys/query", await self.keys_query())

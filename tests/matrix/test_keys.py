@@ -13,6 +13,7 @@ from bridge.matrix.client import Client
 from bridge.platform import Retryable
 
 if TYPE_CHECKING:
+    from tests.human import Human
     from tests.matrix.conftest import World
 
 
@@ -103,3 +104,43 @@ async def test_an_error_of_the_key_server_is_one_of_the_families(
     client.olm.users_for_key_query.add(bot.id)
     with pytest.raises(Retryable):
         await client.keep_keys()
+
+
+async def claimed(human: Human, bot: str, device: str) -> dict[str, Any]:
+    """One key of that device, as somebody gets it who wants to send to it; empty where there is none."""
+    answer = await human.client.send(
+        "POST",
+        "/_matrix/client/v3/keys/claim",
+        json.dumps({"one_time_keys": {bot: {device: "signed_curve25519"}}}),
+        {"Authorization": f"Bearer {human.client.access_token}"},
+    )
+    keys: dict[str, Any] = (await answer.json())["one_time_keys"].get(bot, {}).get(device, {})
+    return next(iter(keys.values()), {})
+
+
+async def test_a_bot_that_was_away_can_still_be_written_to(world: World) -> None:
+    """Every one-time key is taken while it is off: its fallback key is used, and replaced when it is back."""
+    ada, account = await world.human(), await world.account()
+    bot = await world.bot(account)
+    room = await world.room(ada, bot)
+    device = bot.platform.device
+    await bot.stop()
+    for _ in range(80):
+        key = await claimed(ada, account, device)
+        if key.get("fallback"):
+            break
+    assert key.get("fallback") is True
+    assert (await claimed(ada, account, device)) == key  # as often as need be
+    ben = await world.human("ben")
+    await ada.invite(room, ben.user_id)
+    await ben.join(room)
+    await ben.until_joined(room, account)
+    await ben.say(room, "are you there?", mentions=[account])
+    bot = await world.bot(account, cursor=bot.cursor)
+    assert (await bot.heard("are you there?")).sender.id == ben.user_id
+    await bot.stop()
+    for _ in range(80):
+        again = await claimed(ada, account, device)
+        if again.get("fallback"):
+            break
+    assert again != key
