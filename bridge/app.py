@@ -124,12 +124,14 @@ class _Service:
         self._working: asyncio.Task[None] | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
+        self._unsealing: asyncio.Task[None] | None = None
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The loops that were started."""
         loops = (
             self._listening, self._working, self._delivering, self._counting, self._linking, self._reaching,
+            self._unsealing,
         )  # fmt: skip
         return [task for task in loops if task is not None]
 
@@ -145,6 +147,7 @@ class _Service:
         self._working = asyncio.create_task(self.router.work())
         self._delivering = asyncio.create_task(self.delivery.run())
         self._counting = asyncio.create_task(self.router.votes.watch())
+        self._unsealing = asyncio.create_task(self.router.sealed.watch())
         if self.router.links is not None:
             self._linking = asyncio.create_task(self.router.links.watch())
         log.info("account_started", account=self.name)
@@ -153,6 +156,7 @@ class _Service:
         """End in order: no more claims, what runs and what is to be sent gets its grace, then hang up."""
         await _end(self._working)
         await _end(self._counting)
+        await _end(self._unsealing)
         await _end(self._linking)
         await self.router.finish(TURNS_GRACE)
         await _end(self._delivering)

@@ -171,6 +171,11 @@ class ConsolePlatform:
         """What was shown is known: this process is the terminal's whole memory."""
         return self._shown.get(action.key, Found.ABSENT)
 
+    def withheld(self, place: str, session: str) -> str:
+        """Nothing is encrypted here."""
+        del place, session
+        return ""
+
     @property
     def server_time(self) -> int | None:
         """None: nothing here ends at a time that others go by."""

@@ -268,6 +268,10 @@ class Platform(Protocol):
         """Whether people can vote here, and decide what the place allows."""
         ...
 
+    def withheld(self, place: str, session: str) -> str:
+        """Why a sender's app keeps the key of an encrypted session from us, as a code; `""`: not known."""
+        ...
+
     def events(
         self, cursor: str | None, sealed: Sequence[Event] = (), answered: Sequence[Event] = ()
     ) -> AsyncGenerator[Batch, None]:

@@ -30,9 +30,10 @@ from bridge.delivery import backoff
 from bridge.journal import Outcome, Settlement
 from bridge.journal.links import Step, Taken
 from bridge.links import Links
-from bridge.platform import Batch, Misconfigured, Parts, Retryable
+from bridge.platform import Batch, EventKind, Misconfigured, Parts, Retryable
 from bridge.run import Run
 from bridge.schedule import Doorbell
+from bridge.sealed import Sealed
 from bridge.votes import Votes
 from models.client import ModelError
 from policies.decide import Deed, Request, decide
@@ -88,6 +89,7 @@ class Router:
         self._rng = rng
         self._bell = Doorbell(house.clock)
         self._controlling = asyncio.Lock()
+        self.sealed = Sealed(house, platform, delivery)
         self.votes = Votes(house, platform, delivery, own_name=options.own_name)
         delivery.on_parked = self._parked
         self.links: Links | None = None
@@ -170,6 +172,8 @@ class Router:
             await self._handle_controls()
         if admitted.deliveries:
             self._delivery.ring()
+        if any(event.kind is EventKind.SEALED for event in batch.events):
+            self.sealed.ring()
         if admitted.ballots or batch.places:
             self.votes.ring()
         if self.links is not None and (batch.places or admitted.deliveries):

@@ -29,6 +29,7 @@ from bridge.journal.rows import (
     TurnDetail,
     TurnRow,
     TurnState,
+    Unread,
 )
 from bridge.journal.store import Store
 from bridge.platform import Event, EventKind
@@ -84,6 +85,10 @@ class Journal:
             lambda db: db.execute("SELECT cursor FROM cursors WHERE account = ?", [account]).fetchone()
         )
         return None if row is None else row["cursor"]
+
+    async def unread(self, account: str, since: int) -> list[Unread]:
+        """What people wrote since then (ms) and has no key here, oldest first."""
+        return await self._store.read(lambda db: inspect.unread(db, account, since))
 
     async def sealed(self, account: str, limit: int = 1000) -> tuple[Event, ...]:
         """Events that could not be read yet, newest `limit`, oldest first."""

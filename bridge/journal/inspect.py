@@ -6,13 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 from bots.base import Decided
-from bridge.journal.rows import ActionRow, Counts, TurnDetail, TurnRow
+from bridge.journal.rows import ActionRow, Counts, TurnDetail, TurnRow, Unread
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
     import sqlite3
 
 _TURN_COLUMNS = ", ".join(TurnRow.__dataclass_fields__)
+MOST_UNREAD = 1_000
 STUCK_AFTER_MS = 600_000
 """A turn that is open for longer than ten minutes is shown by `hearth turns stuck`."""
 
@@ -25,6 +26,21 @@ def turns(db: sqlite3.Connection, state: str | None, limit: int) -> list[TurnRow
         [*values, limit],
     )
     return [TurnRow(*row) for row in rows]
+
+
+def unread(db: sqlite3.Connection, account: str, since: int) -> list[Unread]:
+    """What people wrote since then (ms) and has no key here, oldest first; not from before we were there.
+
+    Only in rooms of people: what another community's bot wrote in a link room it tells again itself.
+    """
+    rows = db.execute(
+        "SELECT e.id, e.place, e.sender, e.sender_name, e.thread, e.sealed, e.admitted_at "
+        "FROM events e JOIN places p ON p.account = e.account AND p.id = e.place "
+        "WHERE e.account = ? AND e.sealed IS NOT NULL AND e.admitted_at > ? AND p.joined AND p.links IS NULL "
+        "AND NOT e.context_only AND NOT e.own AND NOT e.sender_is_bot ORDER BY e.seq LIMIT ?",
+        [account, since, MOST_UNREAD],
+    )
+    return [Unread(*row) for row in rows]
 
 
 def turn(db: sqlite3.Connection, turn_id: int) -> TurnDetail | None:

@@ -255,3 +255,16 @@ class Control:
     place: Place
     message: Message
     facts: PlaceFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An event that could not be read, where people can be told so; times in ms since the epoch."""
+
+    event: str
+    place: str
+    sender: str
+    name: str
+    thread: str | None
+    sealed: str
+    admitted_at: int

@@ -42,6 +42,8 @@ log = structlog.get_logger(__name__)
 REQUEST_DEADLINE = 30.0
 """Seconds for one request, unless the caller knows better."""
 
+WITHHELD = "m.room_key.withheld"
+_MOST_WITHHELD, _LONGEST_CODE = 1000, 64
 _REPLAY_ENTRIES = 5000
 _RETRY_DEVICES_FIRST = 60.0
 _RETRY_DEVICES_CAP = 3600.0
@@ -85,6 +87,8 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         self._clock = clock
         self._sharing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._missed: dict[str, _Missed] = {}
+        self.withheld: dict[tuple[str, str], str] = {}
+        """(room, session) -> why its key was not given to us (`m.room_key.withheld`)."""
         self._wants_fallback = False
         """Whether the server has no fallback key of ours that nobody has used yet."""
         self._away: set[str] = set()
@@ -217,10 +221,21 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
             if isinstance(count, int):
                 # matrix-nio ignores a count of 0, so it would never upload keys again.
                 self.olm.uploaded_key_count = count
+        for event in to_device:
+            if event["type"] == WITHHELD:
+                self._note_withheld(event["content"])
         unused = sync.get("device_unused_fallback_key_types")
         # A server that knows nothing of fallback keys does not say that there are none.
         self._wants_fallback = isinstance(unused, list) and "signed_curve25519" not in unused
         return any(event["type"] == "m.room.encrypted" for event in to_device)
+
+    def _note_withheld(self, content: Mapping[str, Any]) -> None:
+        """Remember why we have no key. Anybody can say so: it only words what people are told."""
+        room, session, code = (content.get(name) for name in ("room_id", "session_id", "code"))
+        if isinstance(room, str) and isinstance(session, str) and isinstance(code, str):
+            self.withheld[room, session] = code[:_LONGEST_CODE]
+            while len(self.withheld) > _MOST_WITHHELD:
+                self.withheld.pop(next(iter(self.withheld)))
 
     def _handle_decrypt_to_device(self, to_device_event: Any) -> Any:
         try:

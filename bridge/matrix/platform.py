@@ -303,6 +303,10 @@ class MatrixPlatform:
         """Look for `action` in its room; see `Platform.find`."""
         return await search.find(await self._synced(), action)
 
+    def withheld(self, place: str, session: str) -> str:
+        """Why the key of a Megolm session was not given to us, as the sender's app says."""
+        return "" if self._client is None else self._client.withheld.get((place, session), "")
+
     @property
     def server_time(self) -> int | None:
         """The homeserver's clock at its last answer (ms)."""

@@ -112,6 +112,9 @@ class FakePlatform:
     async def find(self, action: StoredAction) -> str | Found:
         return self.server.find(action)
 
+    def withheld(self, place: str, session: str) -> str:
+        return self.server.withheld.get(session, "")
+
     @property
     def server_time(self) -> int | None:
         return self.server.now()

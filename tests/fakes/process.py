@@ -292,6 +292,7 @@ class Process:
                 self.router.work(),
                 self.delivery.run(),
                 self.router.votes.watch(),
+                self.router.sealed.watch(),
             )
         ]
         if self.router.links is not None:

@@ -100,6 +100,8 @@ class FakeServer:
     ephemeral: list[tuple[int, str, str]] = field(default_factory=list)
     """(when, receipt | typing | typing_off | progress, event or text)."""
     opened: dict[str, Event] = field(default_factory=dict)
+    withheld: dict[str, str] = field(default_factory=dict)
+    """By session, why its key is kept from Hearth."""
     look: Callable[[Turn], Awaitable[Fresh]] = field(default=_nothing_new)
     """What a platform that has to ask finds out about a question before it is taken up."""
     polls: dict[str, Poll] = field(default_factory=dict)

@@ -144,3 +144,24 @@ async def test_a_bot_that_was_away_can_still_be_written_to(world: World) -> None
         if again.get("fallback"):
             break
     assert again != key
+
+
+async def test_why_a_key_is_kept_from_us_is_read(world: World) -> None:
+    """`m.room_key.withheld`, of any sender, in any shape: it is only ever used to word a notice."""
+    ada, bot = await world.human(), await world.bot()
+    room = await world.room(ada, bot)
+    device = bot.platform.device
+    wrong = [{}, {"room_id": 7}, {"room_id": room, "session_id": ["x"], "code": "m.odd"}]
+    right = {"room_id": room, "session_id": "lost", "sender_key": "x", "code": "m.unverified"}
+    for number, content in enumerate([*wrong, right]):
+        answer = await ada.client.send(
+            "PUT",
+            f"/_matrix/client/v3/sendToDevice/m.room_key.withheld/{number}",
+            json.dumps({"messages": {bot.id: {device: content}}}),
+            {"Authorization": f"Bearer {ada.client.access_token}"},
+        )
+        assert answer.status == 200
+    await ada.say(room, "now", mentions=[])
+    await bot.heard("now")
+    assert bot.platform.withheld(room, "lost") == "m.unverified"
+    assert bot.platform.withheld(room, "other") == ""
