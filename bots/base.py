@@ -204,6 +204,24 @@ class Crossed:
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """How well a place can be read and written, where it is encrypted; times in ms since the epoch.
+
+    `standing` is what the apps of others find when they look at our device: `signed`, `foreign`,
+    `no_password`; `""`: not known yet. `without` are the people with devices that could not be given a
+    key of ours when something was last said, out of `devices` in all.
+    """
+
+    standing: str = ""
+    devices: int = 0
+    without: tuple[str, ...] = ()
+    unread: int = 0
+    """Messages of others for which there is no key."""
+    last_unread: int | None = None
+    last_read: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FromPeer:
     """How a question to a peer ended: it `answered`, it `refused`, or we `dropped` its answer.
 
@@ -399,6 +417,10 @@ class Tools(Protocol):
 
     async def crossings(self, limit: int = 20) -> tuple[Crossed, ...]:
         """The last of what crossed between this community and others, newest first; never with words."""
+        ...
+
+    async def encryption(self) -> Encryption | None:
+        """How encryption stands in this place; None where nothing is encrypted."""
         ...
 
     async def peers(self) -> tuple[Peer, ...]:

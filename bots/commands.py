@@ -39,6 +39,7 @@ class CommandName(StrEnum):
     LINK = "link"
     PROOF = "proof"
     AUDIT = "audit"
+    DOCTOR = "doctor"
     NOTES = "notes"
     FORGET = "forget"
     FORGET_ROOM = "forget room"

@@ -95,6 +95,16 @@ def day(at: int) -> str:
     return words.format(day=date.day, month=_(MONTHS[date.month - 1]), year=date.year)
 
 
+def moment(at: int) -> str:
+    """A time (ms since the epoch) with its minute."""
+    try:
+        clock = f"{datetime.fromtimestamp(at / 1000, UTC):%H:%M}"
+    except (OverflowError, OSError, ValueError):
+        return day(at)
+    # Translators: a day and a time of day, such as 3 May 2026, 14:05 UTC.
+    return _("{day}, {time} UTC").format(day=day(at), time=clock)
+
+
 @contextmanager
 def speaking(language: str, folder: Path = PACKAGED) -> Generator[str]:
     """Speak `language` (a BCP 47 tag, such as `nl` or `pt-BR`) in this task until the block ends.

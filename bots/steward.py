@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bots import governance, librarian, wording, wording_links, wording_policy
+from bots import governance, librarian, wording, wording_keys, wording_links, wording_policy
 from bots.asking import Chosen
 from bots.base import Forget, Peer, Reply
 from bots.commands import CommandName, parse
@@ -97,8 +97,8 @@ class Steward:
                 text = await self._why(turn, tools)
             case CommandName.FORGET:
                 return Reply(wording.forgot_mine(), forget=Forget.MINE)
-            case CommandName.FORGET_ROOM:
-                return await self._forget_room(turn, tools)
+            case CommandName.FORGET_ROOM | CommandName.DOCTOR:
+                return await self._of_moderators(command.name, turn, tools)
             case CommandName.NOTES:
                 said = await librarian.shown(command.argument, tools)
                 return replace(said, features={**said.features, "command": command.name.value})
@@ -107,6 +107,18 @@ class Steward:
             case name:
                 text = _SAID[name]()
         return Reply(text, features={"command": command.name.value})
+
+    async def _of_moderators(self, name: CommandName, turn: Turn, tools: Tools) -> Reply:
+        return await (self._doctor if name is CommandName.DOCTOR else self._forget_room)(turn, tools)
+
+    async def _doctor(self, turn: Turn, tools: Tools) -> Reply:
+        """How encryption stands here, for whoever moderates the room: it names people."""
+        verdict = await tools.may(Request(Deed.SET_POLICY, turn.asker.id, policy_power=tools.policy_power))
+        if not verdict.allowed:
+            return Reply(wording.refusal(verdict), notice=True, verdict=verdict)
+        found = await tools.encryption()
+        text = wording_keys.not_encrypted() if found is None else wording_keys.doctor(found)
+        return Reply(text, features={"command": CommandName.DOCTOR.value})
 
     async def _why(self, turn: Turn, tools: Tools) -> str:
         asked = turn.message.reply_to

@@ -107,6 +107,7 @@ HELP_LINES: Final = (
     N_("- `!proof` as a reply to such an answer: who signed it, and when"),
     N_("- `!link`: link us with another community's bot, as in `!link @bot:city.example`"),
     N_("- `!audit`: what was asked and answered over such links, and what was refused"),
+    N_("- `!doctor`: whether encryption works in this room, and what helps where it does not"),
     N_("- `!brake`: stop one of them at once, as in `!brake @bot:city.example`"),
     N_(
         "- `!transcribe` as a reply to a voice message or recording, or the reaction \U0001f442: "

@@ -7,14 +7,13 @@ in `wording_policy`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from bots import wording_policy
 from bots.base import FromPeer, Peer
 from bots.commands import visible
-from bots.language import N_, _, day, ngettext, number
+from bots.language import N_, _, moment, ngettext, number
 from bots.quoting import quoted as quote
 from bots.wording import quoted, sentences
 from bots.wording_verdicts import ABOUT
@@ -146,16 +145,6 @@ def _span(ms: int) -> str:
     return ngettext("{count} day", "{count} days", days).format(count=number(days))
 
 
-def _moment(at: int) -> str:
-    """A time (ms since the epoch) with its minute."""
-    try:
-        clock = f"{datetime.fromtimestamp(at / 1000, UTC):%H:%M}"
-    except (OverflowError, OSError, ValueError):
-        return day(at)
-    # Translators: a day and a time of day, such as 3 May 2026, 14:05 UTC.
-    return _("{day}, {time} UTC").format(day=day(at), time=clock)
-
-
 # -- before it is sent -----------------------------------------------------------------------------
 
 
@@ -279,7 +268,7 @@ def why_chosen(chosen: Chosen) -> str:
 def asked(peer: Peer, until: int) -> str:
     """It is sent; an answer is taken until `until` (ms)."""
     words = _("I have asked {peer}. I wait for its answer until {time}, and show it here.")
-    return words.format(peer=who(peer), time=_moment(until))
+    return words.format(peer=who(peer), time=moment(until))
 
 
 def waited(peer: Peer, seconds: float) -> str:
@@ -501,7 +490,7 @@ def proof(steps: Sequence[Signature]) -> str:
     lines = [
         "- "
         + _("{time}: {what} {check}; hash {digest}").format(
-            time=_moment(one.at),
+            time=moment(one.at),
             what=watch(one.kind, quoted(one.sender, 120), quoted(one.to, 120)),
             check=good if one.holds else bad,
             digest=quoted(one.digest[:16]),
@@ -535,7 +524,7 @@ def crossings(found: Sequence[Crossed]) -> str:
         way = words.format(peer=quoted(one.peer, 120))
         verdict = _("allowed") if one.allowed else _("refused ({code})").format(code=quoted(one.code))
         line = _("{time}: {way}, {kind}, {verdict} by {rule}").format(
-            time=_moment(one.at),
+            time=moment(one.at),
             way=way,
             kind=quoted(one.kind or "?"),
             verdict=verdict,

@@ -220,6 +220,23 @@ def check(ctx: click.Context, *, no_model: bool) -> None:
 
 
 @main.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Say whether encryption works: the bot's device, and each encrypted room, with the remedy.
+
+    Changes nothing, and works beside a running `hearth run`. Ends as `hearth check` does.
+
+    \b
+    hearth doctor
+    """
+    _log_little(ctx)
+    from bridge.doctor import doctor as look  # noqa: PLC0415
+    from bridge.settings import load  # noqa: PLC0415
+
+    ctx.exit(_run(look(load(ctx.find_root().obj["config"]))))
+
+
+@main.command()
 @click.argument("question", required=False)
 @click.pass_context
 def chat(ctx: click.Context, question: str | None) -> None:

@@ -43,6 +43,7 @@ from bridge.platform import (
     Fresh,
     Parts,
     PlaceFacts,
+    Reach,
     Refused,
     StoredAction,
 )
@@ -175,6 +176,11 @@ class ConsolePlatform:
         """Nothing is encrypted here."""
         del place, session
         return ""
+
+    def reach(self, place: str) -> Reach | None:
+        """Nothing is encrypted here."""
+        del place
+        return None
 
     @property
     def server_time(self) -> int | None:

@@ -241,6 +241,15 @@ class Ephemeral:
     mentions: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Who can read us in an encrypted place: see `bots.base.Encryption`."""
+
+    standing: str = ""
+    devices: int = 0
+    without: tuple[str, ...] = ()
+
+
 class Platform(Protocol):
     """One account on one network."""
 
@@ -270,6 +279,10 @@ class Platform(Protocol):
 
     def withheld(self, place: str, session: str) -> str:
         """Why a sender's app keeps the key of an encrypted session from us, as a code; `""`: not known."""
+        ...
+
+    def reach(self, place: str) -> Reach | None:
+        """Who can read us in `place` as far as this process knows; None where nothing is encrypted."""
         ...
 
     def events(

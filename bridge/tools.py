@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from bots.base import Crossed, Signature, Status, Unfetchable
+from bots.base import Crossed, Encryption, Signature, Status, Unfetchable
 from bots.conversation import Place, PlaceKind, TurnKind
 from bridge.platform import Broken, Refused
 from models.client import ModelMisconfigured
@@ -335,6 +335,19 @@ class TurnTools:
         return tuple(
             Crossed(one.at, one.peer, one.way, one.kind, one.allowed, one.code, one.rule) for one in found
         )
+
+    async def encryption(self) -> Encryption | None:
+        """How encryption stands in this place; None where nothing is encrypted."""
+        place = self._claimed.turn.place
+        reach = self._platform.reach(place.id)
+        if reach is None:
+            return None
+        found = await self._house.journal.legible(place.account)
+        here = next((one for one in found if one.place == place.id), None)
+        known = Encryption(reach.standing, reach.devices, reach.without)
+        if here is None:
+            return known
+        return replace(known, unread=here.unread, last_unread=here.last_unread, last_read=here.last_read)
 
     async def peers(self) -> tuple[Peer, ...]:
         """The peers that this place has a grant for, or that we are linked with."""

@@ -24,6 +24,7 @@ from bridge.journal.rows import (
     Counters,
     Counts,
     Known,
+    Legible,
     Outcome,
     Settlement,
     TurnDetail,
@@ -89,6 +90,10 @@ class Journal:
     async def unread(self, account: str, since: int) -> list[Unread]:
         """What people wrote since then (ms) and has no key here, oldest first."""
         return await self._store.read(lambda db: inspect.unread(db, account, since))
+
+    async def legible(self, account: str) -> list[Legible]:
+        """The encrypted places that we are in, with what could be read there and what not."""
+        return await self._store.read(lambda db: inspect.legible(db, account))
 
     async def sealed(self, account: str, limit: int = 1000) -> tuple[Event, ...]:
         """Events that could not be read yet, newest `limit`, oldest first."""

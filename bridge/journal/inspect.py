@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bots.base import Decided
-from bridge.journal.rows import ActionRow, Counts, TurnDetail, TurnRow, Unread
+from bridge.journal.rows import ActionRow, Counts, Legible, TurnDetail, TurnRow, Unread
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -41,6 +41,18 @@ def unread(db: sqlite3.Connection, account: str, since: int) -> list[Unread]:
         [account, since, MOST_UNREAD],
     )
     return [Unread(*row) for row in rows]
+
+
+def legible(db: sqlite3.Connection, account: str) -> list[Legible]:
+    """The encrypted places that we are in: what others wrote there that could be read, and what not."""
+    rows = db.execute(
+        "SELECT p.id, p.name, count(e.sealed), max(CASE WHEN e.sealed IS NOT NULL THEN e.admitted_at END), "
+        "max(CASE WHEN e.kind = 'message' THEN e.admitted_at END) FROM places p "
+        "LEFT JOIN events e ON e.account = p.account AND e.place = p.id AND NOT e.own AND NOT e.context_only "
+        "WHERE p.account = ? AND p.joined AND p.must_encrypt GROUP BY p.id ORDER BY p.id",
+        [account],
+    )
+    return [Legible(*row) for row in rows]
 
 
 def turn(db: sqlite3.Connection, turn_id: int) -> TurnDetail | None:

@@ -258,6 +258,17 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class Legible:
+    """What could be read in an encrypted place, and what not; times in ms since the epoch."""
+
+    place: str
+    name: str
+    unread: int
+    last_unread: int | None
+    last_read: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unread:
     """An event that could not be read, where people can be told so; times in ms since the epoch."""
 

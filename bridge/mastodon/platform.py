@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from bots.conversation import Attachment, Turn
-    from bridge.platform import Batch, Ephemeral, Fresh, Parts, StoredAction
+    from bridge.platform import Batch, Ephemeral, Fresh, Parts, Reach, StoredAction
     from bridge.schedule import Clock
     from policies.vote import Ballot
 
@@ -173,6 +173,11 @@ class MastodonPlatform:
         """Nothing is encrypted here."""
         del place, session
         return ""
+
+    def reach(self, place: str) -> Reach | None:
+        """Nothing is encrypted here."""
+        del place
+        return None
 
     @property
     def server_time(self) -> int | None:

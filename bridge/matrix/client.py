@@ -349,6 +349,13 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
         self._sharing.pop(room_id, None)
         self._missed.pop(room_id, None)
 
+    def reached(self, room_id: str) -> tuple[int, tuple[str, ...]]:
+        """How many devices of others a room has, and whose could not be given its key when it was shared."""
+        room, missed = self.rooms.get(room_id), self._missed.get(room_id)
+        others = () if room is None else [user for user in room.users if user != self.user_id]
+        devices = sum(1 for user in others for _ in self.device_store.active_user_devices(user))
+        return devices, () if missed is None else tuple(sorted(missed.users))
+
     # -- encryption --------------------------------------------------------------------------------
 
     def heard(self, senders: Iterable[str]) -> None:

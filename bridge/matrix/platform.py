@@ -38,7 +38,7 @@ from bridge.matrix.link_room import open_link
 from bridge.matrix.session import Session
 from bridge.matrix.sync import Sync
 from bridge.matrix.translate import ENVELOPE, Us
-from bridge.platform import Broken, Fresh, Parts, PlatformError, Refused, Retryable
+from bridge.platform import Broken, Fresh, Parts, PlatformError, Reach, Refused, Retryable
 
 if TYPE_CHECKING:
     import random
@@ -306,6 +306,14 @@ class MatrixPlatform:
     def withheld(self, place: str, session: str) -> str:
         """Why the key of a Megolm session was not given to us, as the sender's app says."""
         return "" if self._client is None else self._client.withheld.get((place, session), "")
+
+    def reach(self, place: str) -> Reach | None:
+        """Who can read us in a room as far as is known; None where it is not encrypted."""
+        client = self._client
+        if client is None or place not in client.encrypted_rooms:
+            return None
+        devices, without = client.reached(place)
+        return Reach("" if self.standing is None else str(self.standing), devices, without)
 
     @property
     def server_time(self) -> int | None:

@@ -113,5 +113,8 @@ async def test_a_question_over_https(
             assert {"card", "grant", "ask", "answer"} <= {
                 entry["kind"] for entry in audit if entry["allowed"]
             }
+            seen = await hearth_cli(one, "doctor")
+            assert "ok\tcross-signing" in seen
+            assert "every message has its key" in seen
         rooms = (await family.human.client.joined_rooms()).rooms
         assert rooms == [family.room]

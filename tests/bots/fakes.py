@@ -14,7 +14,7 @@ from policies.room import LOOSEST, RoomPolicy, Voice
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from bots.base import Bot, Crossed, Passage, Peer, Signature, Vote
+    from bots.base import Bot, Crossed, Encryption, Passage, Peer, Signature, Vote
     from models.transcript import Transcript
     from policies.document import Standing
     from policies.verdict import Verdict
@@ -93,6 +93,11 @@ class FakeTools:
 
     async def proof(self, event_id: str) -> tuple[Signature, ...]:
         return ()
+
+    keys: Encryption | None = None
+
+    async def encryption(self) -> Encryption | None:
+        return self.keys
 
     async def crossings(self, limit: int = 20) -> tuple[Crossed, ...]:
         return ()

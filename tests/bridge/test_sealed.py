@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bridge.platform import EventKind
+from bridge.doctor import of_room
+from bridge.platform import EventKind, Reach
+from bridge.report import State
 from bridge.sealed import IN_A_ROOM, PATIENCE_MS
 from tests.bridge.family import said
-from tests.fakes.server import ADA, BEN, MOD
+from tests.fakes.server import ADA, BEN, MOD, ROOM
 
 if TYPE_CHECKING:
     from bots.conversation import Person
@@ -86,6 +89,31 @@ async def test_why_the_key_is_kept_from_us_is_told(start: Start, server: FakeSer
     await process.idle()
     assert "verified sessions only" in said(server)
     assert "write it once more" in said(server)
+
+
+async def test_the_doctor_says_what_has_no_key(start: Start, server: FakeServer) -> None:
+    """To whoever moderates the room: how many, since when, and who does not get ours."""
+    server.reach[ROOM] = Reach("signed", 3, ("@ben:home",))
+    server.rooms[ROOM] = replace(server.rooms[ROOM], must_encrypt=True)
+    server.sync(server.rooms[ROOM])
+    process = await start()
+    server.say("!doctor", by=MOD)
+    await process.idle()
+    assert "a key here for everything" in server.texts()[-1]
+    assert "`@ben:home`" in server.texts()[-1]
+    sealed(server, "one")
+    server.say("!doctor", by=BEN)
+    await process.idle()
+    assert "no key here" not in server.texts()[-1]
+    server.say("!doctor", by=MOD)
+    await process.idle()
+    assert "no key here for 1 message" in server.texts()[-1]
+    (room,) = await process.journal.legible(process.platform.account)
+    assert (room.unread, of_room(room).state) == (1, State.NOTE)  # !doctor itself could be read after it
+    del server.reach[ROOM]
+    server.say("!doctor", by=MOD)
+    await process.idle()
+    assert "not encrypted" in server.texts()[-1]
 
 
 async def test_whoever_sends_garbage_makes_us_say_little(start: Start, server: FakeServer) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from bots.conversation import Attachment, Turn
-    from bridge.platform import Ephemeral, Found, Fresh, StoredAction
+    from bridge.platform import Ephemeral, Found, Fresh, Reach, StoredAction
     from policies.vote import Ballot
     from tests.fakes.server import FakeServer, Item
 
@@ -114,6 +114,9 @@ class FakePlatform:
 
     def withheld(self, place: str, session: str) -> str:
         return self.server.withheld.get(session, "")
+
+    def reach(self, place: str) -> Reach | None:
+        return self.server.reach.get(place)
 
     @property
     def server_time(self) -> int | None:

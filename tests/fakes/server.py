@@ -29,7 +29,7 @@ from bots.conversation import (
     Upload,
 )
 from bots.governance import spoken
-from bridge.platform import Event, EventKind, Found, Fresh, Gap, PlaceFacts, PlatformError, Refused
+from bridge.platform import Event, EventKind, Found, Fresh, Gap, PlaceFacts, PlatformError, Reach, Refused
 from policies.document import STATE_TYPE, Standing
 from policies.grant import GRANT_TYPE
 from policies.vote import Ballot, Choice
@@ -102,6 +102,8 @@ class FakeServer:
     opened: dict[str, Event] = field(default_factory=dict)
     withheld: dict[str, str] = field(default_factory=dict)
     """By session, why its key is kept from Hearth."""
+    reach: dict[str, Reach] = field(default_factory=dict)
+    """By place, who can read Hearth there."""
     look: Callable[[Turn], Awaitable[Fresh]] = field(default=_nothing_new)
     """What a platform that has to ask finds out about a question before it is taken up."""
     polls: dict[str, Poll] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import pytest
 
 from bots.conversation import Say
 from bridge.matrix.client import Client
-from bridge.platform import Retryable
+from bridge.platform import Reach, Retryable
 
 if TYPE_CHECKING:
     from tests.human import Human
@@ -68,6 +68,9 @@ async def test_a_device_without_one_time_keys_gets_a_later_session(world: World)
     await bot.until(lambda: any(event.place == room for event in bot.events))
     lost = await bot.say(room, "Ben cannot read this")
     assert (await ada.until(room, lambda said: said.id == lost)).readable
+    reach = bot.platform.reach(room)
+    assert reach is not None
+    assert (reach.standing, reach.devices, reach.without) == ("signed", 2, (ben.user_id,))
     await ben.catch_up()
     assert not (await ben.until(room, lambda said: said.id == lost)).readable
     ben.client.olm.uploaded_key_count = 0  # matrix-nio does not believe a count of zero
@@ -75,6 +78,8 @@ async def test_a_device_without_one_time_keys_gets_a_later_session(world: World)
     now[0] += 61
     read = await bot.say(room, "but this")
     assert (await ben.until(room, lambda said: said.id == read)).text == "but this"
+    assert bot.platform.reach(room) == Reach("signed", 2)
+    assert bot.platform.reach("!elsewhere") is None
 
 
 async def test_the_replay_index_does_not_grow_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
