@@ -32,7 +32,7 @@ from bots.envoy import Envoy
 from bots.librarian import Librarian
 from bots.scribe import Scribe
 from bots.steward import Steward
-from bridge.credentials import mastodon_token
+from bridge.credentials import MATRIX_RECOVERY_KEY, OneSecret, mastodon_token
 from bridge.delivery import Delivery
 from bridge.ears import listening
 from bridge.journal import Journal
@@ -432,6 +432,7 @@ async def _matrix(
         pickle_key=(await asyncio.to_thread(credentials.pickle_key)).get_secret_value(),
         may_invite=house.policy.admits,
         known_bots=frozenset(matrix.bots),
+        recovery=OneSecret(credentials, MATRIX_RECOVERY_KEY),
         rng=rng,
         own_name=own_name,
     )

@@ -11,17 +11,20 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 
 from bridge.credentials import MATRIX_ACCESS_TOKEN, MATRIX_PASSWORD
+from bridge.matrix.errors import raise_for_response
 from bridge.matrix.identity import is_signed_by
-from bridge.platform import Misconfigured
+from bridge.platform import Misconfigured, Retryable
 from bridge.report import Line, State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
+    from bridge.matrix.identity import Caller
     from bridge.sections import MatrixSettings
     from bridge.settings import Settings
 
@@ -60,6 +63,36 @@ async def lines(settings: Settings, matrix: MatrixSettings) -> AsyncIterator[Lin
                 yield line
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             yield Line("login", State.LATER, f"no answer: {error or type(error).__name__}", "try again later")
+
+
+@contextlib.asynccontextmanager
+async def caller(settings: Settings) -> AsyncGenerator[Caller | None]:
+    """Requests with the session that `hearth run` keeps; None before its first login."""
+    token = await asyncio.to_thread(session_token, settings)
+    if token is None:
+        yield None
+        return
+    timeout = aiohttp.ClientTimeout(total=NETWORK_DEADLINE)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        api = _Api(http, settings.need_matrix().homeserver)
+
+        async def call(
+            method: str,
+            path: tuple[str, ...],
+            body: Mapping[str, Any] | None = None,
+            *,
+            accept: frozenset[int] = frozenset(),
+        ) -> dict[str, Any]:
+            url = "/".join(("/_matrix/client", *(quote(part, safe="") for part in path)))
+            try:
+                code, told = await api.call(method, url, body, token)
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                raise Retryable(f"{method} {path[1]}: {type(error).__name__}") from error
+            if code not in accept:
+                raise_for_response(f"{method} {path[1]}", code, told)
+            return told
+
+        yield call
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ import click
 
 from bridge import logs
 from bridge.cli_links import links
+from bridge.cli_matrix import matrix
 from bridge.cli_notes import notes
 from bridge.cli_policy import policy
 from bridge.platform import Broken, Misconfigured, PlatformError, Refused, Retryable
@@ -443,6 +444,7 @@ def mastodon_login(ctx: click.Context, address: str | None, *, token_stdin: bool
 main.add_command(policy)
 main.add_command(notes)
 main.add_command(links)
+main.add_command(matrix)
 
 
 # -- models ----------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MATRIX_PASSWORD = "matrix-password"  # noqa: S105 - the name of a file
 MATRIX_ACCESS_TOKEN = "matrix-access-token"  # noqa: S105 - the name of a file
 MATRIX_PICKLE_KEY = "matrix-pickle-key"
+MATRIX_RECOVERY_KEY = "matrix-recovery-key"
 MODEL_API_KEY = "model-api-key"
 SPEECH_API_KEY = "speech-api-key"
 LINK_KEY = "link-key"
@@ -31,7 +32,10 @@ MASTODON_TOKEN = "mastodon-token-"  # noqa: S105 - the name of a file
 """Beginning of a name; the address of the account follows (`mastodon_token`)."""
 A2A_TO, A2A_FROM = "a2a-to-", "a2a-from-"
 """Beginnings of names; the peer follows (`peer_token`). What we show to it, and what it shows to us."""
-KNOWN = (MATRIX_PASSWORD, MATRIX_ACCESS_TOKEN, MATRIX_PICKLE_KEY, MODEL_API_KEY, SPEECH_API_KEY, LINK_KEY)
+KNOWN = (
+    MATRIX_PASSWORD, MATRIX_ACCESS_TOKEN, MATRIX_PICKLE_KEY, MATRIX_RECOVERY_KEY, MODEL_API_KEY,
+    SPEECH_API_KEY, LINK_KEY,
+)  # fmt: skip
 
 
 def mastodon_token(address: str) -> str:
@@ -105,3 +109,20 @@ class CredentialFiles:
             for begins in (MASTODON_TOKEN, A2A_TO, A2A_FROM):
                 found += folder.glob(f"{begins}*") if folder.is_dir() else ()
         return [path for path in found if path and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
+
+
+@dataclass(frozen=True, slots=True)
+class OneSecret:
+    """One credential file, for whoever is not to see the others."""
+
+    files: CredentialFiles
+    name: str
+
+    def get(self) -> str | None:
+        """The secret, or None where there is no file. Raises as `CredentialFiles.get`."""
+        found = self.files.get(self.name)
+        return None if found is None else found.get_secret_value()
+
+    def put(self, text: str) -> None:
+        """Write it."""
+        self.files.put(self.name, SecretStr(text))

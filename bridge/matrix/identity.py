@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bridge.matrix.secret_storage import SecretStorage
+
 log = structlog.get_logger(__name__)
 
 _UNAUTHORIZED: Final = 401
@@ -49,8 +51,9 @@ class Standing(StrEnum):
 
 REMEDIES: Final[Mapping[Standing, str]] = {
     Standing.FOREIGN: (
-        "this account was set up with another client, whose keys Hearth does not have; use an account of its "
-        "own for Hearth, or reset that identity in the other client and restart"
+        "this account has an identity whose keys Hearth does not have; give its recovery key as credential "
+        "matrix-recovery-key, or use an account of its own for Hearth, or reset that identity in the other "
+        "client; then restart"
     ),
     Standing.NO_PASSWORD: "give the password once as credential matrix-password, then restart",
 }
@@ -120,6 +123,7 @@ async def ensure_signed(
     path: Path,
     password: str | None,
     sign_as_device: Callable[[str], str],
+    storage: SecretStorage | None = None,
 ) -> Standing:
     """Make sure that the server knows an identity of ours that vouches for this device.
 
@@ -132,6 +136,8 @@ async def ensure_signed(
         raise Retryable("keys/query: the server does not know this device's keys yet")
     on_server = [_only_key(_pick(known, f"{usage}_keys", user_id)) for usage in _USAGES]
     identity = await asyncio.to_thread(_load, path)
+    if identity is None and on_server[0] is not None and storage is not None:
+        identity = await _restored(storage, on_server[0], path)
     if on_server[0] is not None and (identity is None or public(identity.master) != on_server[0]):
         log.warning("identity_is_foreign", user=user_id, remedy=REMEDIES[Standing.FOREIGN])
         return Standing.FOREIGN
@@ -154,7 +160,23 @@ async def ensure_signed(
     if not is_signed_by(device, user_id, ours[1]):
         await _sign_device(call, user_id, device_id, device, identity)
         log.info("device_signed", user=user_id, device=device_id)
+    if storage is not None:
+        await storage.keep(identity.seeds())
     return Standing.SIGNED
+
+
+async def _restored(storage: SecretStorage, master: str, path: Path) -> Identity | None:
+    """The identity that the server keeps for whoever has the recovery key, if it is the one that it shows."""
+    seeds = await storage.restored()
+    try:
+        identity = None if seeds is None else Identity.from_seeds(seeds)
+    except (ValueError, KeyError):
+        identity = None
+    if identity is None or public(identity.master) != master:
+        return None
+    await asyncio.to_thread(write_private, path, json.dumps(identity.seeds(), indent=1))
+    log.info("identity_restored")
+    return identity
 
 
 async def _publish(call: Caller, user_id: str, keys: Mapping[str, Any], password: str | None) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 import uuid
 from contextlib import aclosing
@@ -35,6 +36,7 @@ from bridge.matrix.errors import LoggedOut
 from bridge.matrix.identity import Standing, ensure_signed
 from bridge.matrix.invites import Invites
 from bridge.matrix.link_room import open_link
+from bridge.matrix.secret_storage import SecretStorage
 from bridge.matrix.session import Session
 from bridge.matrix.sync import Sync
 from bridge.matrix.translate import ENVELOPE, Us
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
     from bots.conversation import Attachment, Turn
     from bridge.matrix.client import Client
+    from bridge.matrix.secret_storage import RecoveryKey
     from bridge.platform import Batch, Ephemeral, Event, Found, StoredAction
     from policies.vote import Ballot
 
@@ -91,6 +94,7 @@ class MatrixPlatform:
         may_invite: Callable[[str], bool],
         rng: random.Random,
         known_bots: frozenset[str] = frozenset(),
+        recovery: RecoveryKey | None = None,
         max_backfill: int = 500,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -110,6 +114,7 @@ class MatrixPlatform:
         )
         self._us = Us(user_id, known_bots - {user_id})
         self._own_name = own_name
+        self._recovery = recovery
         self._may_invite = may_invite
         self._rng = rng
         self._max_backfill = max_backfill
@@ -187,6 +192,7 @@ class MatrixPlatform:
                 path=self._session.folder / "cross-signing.json",
                 password=self._session.password,
                 sign_as_device=client.olm.account.sign,
+                storage=None if self._recovery is None else self._storage(client, self._recovery),
             )
         except BaseException:
             await client.shut()
@@ -302,6 +308,9 @@ class MatrixPlatform:
     async def find(self, action: StoredAction) -> str | Found:
         """Look for `action` in its room; see `Platform.find`."""
         return await search.find(await self._synced(), action)
+
+    def _storage(self, client: Client, kept: RecoveryKey) -> SecretStorage:
+        return SecretStorage(client.call, self.account, kept, secrets.token_bytes)
 
     def withheld(self, place: str, session: str) -> str:
         """Why the key of a Megolm session was not given to us, as the sender's app says."""

@@ -116,5 +116,6 @@ async def test_a_question_over_https(
             seen = await hearth_cli(one, "doctor")
             assert "ok\tcross-signing" in seen
             assert "every message has its key" in seen
+            assert "opens with the recovery key" in await hearth_cli(one, "matrix", "verify")
         rooms = (await family.human.client.joined_rooms()).rooms
         assert rooms == [family.room]

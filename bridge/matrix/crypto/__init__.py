@@ -1,0 +1,1 @@
+"""What matrix-nio does not know of encryption: identities, verification by people, keys that are kept."""
