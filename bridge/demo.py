@@ -419,6 +419,7 @@ def _invite_to_stay(out: Console, url: str, words: Secrets, config: Path) -> Non
         ("Ben", f"user {BEN}   password {words.ben}"),
         ("the bot", f"{BOT}, in the room “{ROOM}”; invite it to others, or write to it directly"),
         ("look at it", f"{command()} --config {config} check"),
+        ("", f"{command()} --config {config} doctor"),
         ("", f"{command()} --config {config} turns list"),
     ):
         out.print(Text.assemble("  ", (f"{name:<12}", "bold"), value), soft_wrap=True)

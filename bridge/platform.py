@@ -125,6 +125,8 @@ class Event:
     own: bool = False
     key: str | None = None
     sealed: str | None = None
+    ratchet: str | None = None
+    """Where it was encrypted, `session:index` of Megolm: a second event from there is a replay."""
     attachments: tuple[Attachment, ...] = ()
 
 

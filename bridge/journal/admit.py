@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+import structlog
+
 from bots.conversation import Person, TurnKind
 from bridge.journal import documents, memory, outbox, votes
 from bridge.journal.rows import Admission, Admitted, Known, Outcome, TurnState
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bridge.platform import Batch, PlaceFacts
+
+
+log = structlog.get_logger(__name__)
 
 
 class Admit:
@@ -135,7 +140,11 @@ class Admit:
         return [[one.id, one.name, one.power, one.is_bot, since[one.id]] for one in facts.members]
 
     def _insert(self, event: Event) -> bool:
-        """Insert `event`, or open the sealed row that holds its ciphertext; False if it is known."""
+        """Insert `event`, or open the sealed row of its ciphertext; False if it is known, or a replay."""
+        if event.ratchet is not None and self._is_replayed(event):
+            log.warning("replay_refused", place=event.place, event_id=event.id)
+            memory.erase_event(self.db, self.account, event.id)
+            return False
         text = event.text if event.kind in _WITH_WORDS else None
         row = {
             "account": self.account,
@@ -157,6 +166,7 @@ class Admit:
             "own": event.own,
             "context_only": event.context_only,
             "key": event.key,
+            "ratchet": event.ratchet,
             "attachments": json.dumps([asdict(one) for one in event.attachments]),
         }
         columns = ", ".join(row)
@@ -171,6 +181,14 @@ class Admit:
             row,
         )
         return cursor.rowcount > 0
+
+    def _is_replayed(self, event: Event) -> bool:
+        """Whether another event was encrypted at the same place: whoever has it sends its words again."""
+        found = self.db.execute(
+            "SELECT 1 FROM events WHERE account = ? AND ratchet = ? AND id != ?",
+            [self.account, event.ratchet, event.id],
+        )
+        return found.fetchone() is not None
 
     # -- what an event does ---------------------------------------------------------------------
 

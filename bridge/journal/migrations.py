@@ -67,6 +67,13 @@ def m006_links(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m007_ratchet(db: Database) -> None:
+    """At which index of which Megolm session an event was encrypted: nobody sends that twice."""
+    for statement in _RATCHET:
+        db.execute(statement)
+
+
 _INITIAL = """
 CREATE TABLE cursors (
     account TEXT PRIMARY KEY,
@@ -378,4 +385,9 @@ _LINKS = (
     ) STRICT""",
     "CREATE TRIGGER crossings_stay BEFORE UPDATE ON crossings BEGIN SELECT RAISE(ABORT, 'append only'); END",
     "CREATE TRIGGER crossings_last BEFORE DELETE ON crossings BEGIN SELECT RAISE(ABORT, 'append only'); END",
+)
+
+_RATCHET = (
+    "ALTER TABLE events ADD COLUMN ratchet TEXT",
+    "CREATE UNIQUE INDEX events_ratchet ON events (account, ratchet) WHERE ratchet IS NOT NULL",
 )

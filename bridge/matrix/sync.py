@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
+from vodozemac import DecodeException, MegolmMessage
 
 from bridge.matrix.errors import LoggedOut
 from bridge.matrix.facts import STATE_TYPES, RoomState
@@ -291,7 +292,7 @@ class Sync:
         clear = self._client.opened(room.id, raw) if raw.get("type") == "m.room.encrypted" else None
         event = translate(raw, clear, room, self._us, before_join=before_join)
         if event is not None:
-            found.add(event)
+            found.add(event if clear is None else replace(event, ratchet=_ratchet(raw)))
         changed = document_change(raw, room, self._us, before_join=before_join)
         if changed is not None:
             found.add(changed)
@@ -400,7 +401,18 @@ class Sync:
             del self._sealed[event.id]
             opened = translate(raw, clear, room, self._us, before_join=event.context_only)
             # What turns out to be no message stays known, as nothing to be answered.
-            yield opened or replace(event, kind=EventKind.MESSAGE, sealed=None, context_only=True)
+            opened = opened or replace(event, kind=EventKind.MESSAGE, sealed=None, context_only=True)
+            yield replace(opened, ratchet=_ratchet(raw))
+
+
+def _ratchet(raw: Mapping[str, Any]) -> str | None:
+    """Where an event that could be decrypted was encrypted; matrix-nio forgets it when we end."""
+    content = _dict(raw.get("content"))
+    try:
+        index = MegolmMessage.from_base64(content["ciphertext"]).message_index()
+    except (KeyError, TypeError, DecodeException):
+        return None
+    return f"{content.get('session_id')}:{index}"
 
 
 def _dict(value: object) -> Mapping[str, Any]:

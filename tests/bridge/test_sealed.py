@@ -128,3 +128,23 @@ async def test_whoever_sends_garbage_makes_us_say_little(start: Start, server: F
     await asyncio.sleep(MINUTE)
     await process.idle()
     assert said(server).count("cannot read") == IN_A_ROOM
+
+
+async def test_a_replay_is_no_message(start: Start, server: FakeServer) -> None:
+    """What was encrypted at the same place of a session: not answered again, whichever process reads it."""
+    process = await start()
+    question = server.say("Are you there?", sync=False)
+    server.sync(replace(server.log[question].event, ratchet="one:7"))
+    await process.idle()
+    assert len(server.answers(question)) == 1
+    await process.stop()
+    process = await start()
+    for number in range(3):
+        server.sync(replace(server.log[question].event, id=f"$replay{number}", ratchet="one:7"))
+    late = sealed(server, "one")
+    server.opened[late] = replace(server.log[late].event, ratchet="one:7")
+    server.sync(server.opened[late])
+    await asyncio.sleep(MINUTE)
+    await process.idle()
+    assert not server.answers(late)
+    assert len(server.shown()) == 1

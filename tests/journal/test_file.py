@@ -15,7 +15,16 @@ import pytest
 
 from bots.conversation import Keyed, Person, Place, PlaceKind, Role, Say, SendEnvelope
 from bridge.journal import Admission, Journal, Outcome, Settlement
-from bridge.journal.migrations import _INITIAL, _LINKS, _MOVED, _POLICY, _VOICE, _VOTES, migrations
+from bridge.journal.migrations import (
+    _INITIAL,
+    _LINKS,
+    _MOVED,
+    _POLICY,
+    _RATCHET,
+    _VOICE,
+    _VOTES,
+    migrations,
+)
 from bridge.platform import Batch, Event, EventKind, Misconfigured, PlaceFacts
 from policies.verdict import Code, Verdict
 
@@ -217,6 +226,7 @@ M001 = "cae25feaa03f9054d39735184c475c9b2bfd27df774a46ec6226543b9ca3e641"
 """SHA-256 of the SQL of `m001_initial`."""
 M004 = "9e07b9b1a40c5bc1d6ca93b255ea6b957e3079637bb40292b72789f2b794842b"
 M006 = "52acd634bd143e2f0c99114247e202547e1528c29489a98a91b6a3482ed077da"
+M007 = "7afb14df6b8547e30cc38a219b8a38860b3815a42b619d866cf7ad0d5a1fd81d"
 M005 = "653cec0c9365755f7ebaff5884997f8ad2553a6be7dfc8d5caaf34e47ddbf493"
 M002 = "33918f07df91650d72cc5672bfcf23bb9f6f5d3b373abd68c16cc54841d666dd"
 
@@ -224,12 +234,15 @@ M002 = "33918f07df91650d72cc5672bfcf23bb9f6f5d3b373abd68c16cc54841d666dd"
 def test_migrations_are_appended_and_never_edited() -> None:
     """A journal of any release can be opened by any later one, so what was released stays as it is."""
     names = [migration.name for migration in migrations._migrations]
-    assert names == ["m001_initial", "m002_voice", "m003_policy", "m004_votes", "m005_moved", "m006_links"]
+    assert names == [
+        "m001_initial", "m002_voice", "m003_policy", "m004_votes", "m005_moved", "m006_links", "m007_ratchet",
+    ]  # fmt: skip
     assert hashlib.sha256(" ".join(_INITIAL.split()).encode()).hexdigest() == M001
     assert hashlib.sha256(" ".join(_VOICE).encode()).hexdigest() == M002
     assert hashlib.sha256(" ".join(_VOTES).encode()).hexdigest() == M004
     assert hashlib.sha256(" ".join(_MOVED).encode()).hexdigest() == M005
     assert hashlib.sha256(" ".join(_LINKS).encode()).hexdigest() == M006
+    assert hashlib.sha256(" ".join(_RATCHET).encode()).hexdigest() == M007
     assert _POLICY == "ALTER TABLE places ADD COLUMN policy TEXT"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -170,3 +171,29 @@ async def test_why_a_key_is_kept_from_us_is_read(world: World) -> None:
     await bot.heard("now")
     assert bot.platform.withheld(room, "lost") == "m.unverified"
     assert bot.platform.withheld(room, "other") == ""
+
+
+async def test_what_was_encrypted_once_is_not_heard_twice(world: World) -> None:
+    """The same ciphertext under another event id: this process refuses it, the next says whence it is."""
+    ada, bot = await world.human(), await world.bot()
+    room = await world.room(ada, bot)
+    sent = await ada.say(room, "pay Mallory", mentions=[bot.id])
+    first = await bot.heard("pay Mallory")
+    assert first.ratchet is not None
+    headers = {"Authorization": f"Bearer {ada.client.access_token}"}
+    url = f"/_matrix/client/v3/rooms/{quote(room)}"
+    raw = await (await ada.client.send("GET", f"{url}/event/{quote(sent)}", None, headers)).json()
+
+    async def again(name: str) -> None:
+        body = json.dumps(raw["content"])
+        answer = await ada.client.send("PUT", f"{url}/send/m.room.encrypted/{name}", body, headers)
+        assert answer.status == 200
+
+    await again("one")
+    await ada.say(room, "after that", mentions=[])
+    await bot.heard("after that")
+    assert bot.texts(room).count("pay Mallory") == 1
+    await bot.stop()
+    await again("two")
+    bot = await world.bot(bot.id, bot.cursor)
+    assert (await bot.heard("pay Mallory")).ratchet == first.ratchet  # which the journal knows
