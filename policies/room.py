@@ -48,6 +48,17 @@ class Voice(_Ordered):
     """Every voice message is written down in the room."""
 
 
+class Trust(_Ordered):
+    """What vouches for the device that a message was encrypted by, from the most on."""
+
+    VERIFIED = "verified"
+    """Its owner's identity, which somebody here has compared with that person."""
+    SIGNED = "signed"
+    """Its owner's identity."""
+    UNSIGNED = "unsigned"
+    """Nothing; also of what was not encrypted."""
+
+
 class Answers(_Ordered):
     """Which messages are answered, from the strictest on."""
 
