@@ -12,7 +12,7 @@ from bots.wording_verdicts import ABOUT
 from policies.classes import Class
 from policies.document import UNSET, Unreadable, held, inert, limits_of, read
 from policies.grant import Grant, Status, read_grant
-from policies.room import ANYONE, Answers, Mode, Preview, RoomPolicy, Voice
+from policies.room import ANYONE, Answers, Mode, Preview, RoomPolicy, Trust, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +33,11 @@ TAKES: Final[Mapping[Answers, str]] = {
     Answers.DIRECT: N_("only what is written in a room of two"),
     Answers.MENTION: N_("what mentions me or replies to me"),
     Answers.ALL: N_("every message"),
+}
+VOUCHES: Final[Mapping[Trust, str]] = {
+    Trust.UNSIGNED: N_("nothing"),
+    Trust.SIGNED: N_("the keys of their own account, which sign their device"),
+    Trust.VERIFIED: N_("those keys, compared with me by an admin of mine"),
 }
 SHOWN: Final[Mapping[Preview, str]] = {
     Preview.ALWAYS: N_("whoever asks sees it first, and agrees"),
@@ -177,6 +182,7 @@ def _lines(policy: RoomPolicy) -> tuple[tuple[str, str], ...]:
     """Each thing that a policy says, in words: every field stands in one of them."""
     return (
         (_("Whom I answer"), _people(policy)),
+        (_("What must vouch for who asks"), _(VOUCHES[policy.asker_trust])),
         (_("What I answer"), _(TAKES[policy.answers])),
         (_("How often"), _often(policy)),
         (_("When I am quiet"), ", ".join(f"`{one}`" for one in sorted(policy.quiet)) or _("never")),

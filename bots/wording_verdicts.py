@@ -53,6 +53,8 @@ VERDICTS: Final[Mapping[Code, str]] = {
     Code.STOPPED: N_("The answer was stopped by `!stop`."),
     Code.FAILED: N_("I tried until I gave up, and none of the tries worked."),
     Code.NOT_ENOUGH_POWER: N_("This takes the power level {needed} in this room, and yours is {power}."),
+    Code.NOT_VOUCHED: N_("Nothing that I know of vouches for the device that this came from."),
+    Code.NOT_AN_ADMIN: N_("Only somebody whom the settings name as admin can say that."),
     Code.NOT_HERE: N_("I answer only in rooms of two, so not here."),
     Code.QUIET: N_("It is quiet time here until {until}."),
     Code.NOTES_STAY: N_("The notes {collection} are not read for this."),
@@ -103,6 +105,15 @@ REMEDIES: Final[Mapping[str, str]] = {
     "name_class": N_("Say what it is about: general, local-knowledge or shared-notes."),
     "type_it": N_("Please type it."),
     "write_directly": N_("Please write to me in a room of our own."),
+    "be_signed": N_(
+        "Write it in an encrypted room, from a device that you have verified with your account's own keys "
+        "(in Element: Settings, Encryption). A reaction is never encrypted: use words."
+    ),
+    "be_verified": N_(
+        "Compare keys with me once (in Element: my profile, Verify user); then write in an encrypted room, "
+        "from a device that you have verified yourself. A reaction is never encrypted: use words."
+    ),
+    "name_admins": N_("Whoever runs me can name admins with `admins` under `[matrix]` in the settings."),
     "later": N_("Please ask again then."),
     "policy_setup": N_("A moderator can mend that: `!policy setup` says how."),
     "ask_moderator": N_("Please ask a moderator of this room."),

@@ -197,6 +197,7 @@ def request_for(
         policy_power=claimed.facts.policy_power,
         ruled_by_members=claimed.facts.ruled_by_members,
         remote_model=remote_model,
+        trust=claimed.trust,
     )
 
 

@@ -47,6 +47,7 @@ from bridge.platform import (
     Refused,
     StoredAction,
 )
+from policies.room import Trust
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -130,6 +131,7 @@ class ConsolePlatform:
                 sent_at=time.time_ns() // 1_000_000,
                 text=line.rstrip("\n"),
                 addressed=True,
+                trust=Trust.VERIFIED,  # whoever sits at this terminal runs the house
             )
             yield Batch(ACCOUNT, str(number), events=(event,))
             # Asked for the next batch: this one is in the journal.

@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from policies.room import Trust
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
@@ -128,6 +130,8 @@ class Event:
     ratchet: str | None = None
     """Where it was encrypted, `session:index` of Megolm: a second event from there is a replay."""
     attachments: tuple[Attachment, ...] = ()
+    trust: Trust = Trust.UNSIGNED
+    """What vouches for the device that encrypted it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,7 @@ class TurnTools:
             asker=turn.asker.id,
             asker_is_bot=turn.asker.is_bot,
             power=turn.asker.power,
+            trust=self._claimed.trust,
             remote_model=self._house.model_is_remote,
         )
         theirs = None

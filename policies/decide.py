@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from policies import peers
 from policies.document import Standing, Unreadable, limits_of
 from policies.grant import Grant
-from policies.room import Answers, Mode, RoomPolicy, Voice, covers
+from policies.room import Answers, Mode, RoomPolicy, Trust, Voice, covers
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Deed(StrEnum):
     """Stop at once what was allowed with a peer: a moderator's word, or that of several members."""
     STOP = "stop"
     FORGET_ROOM = "forget_room"
+    VERIFY = "verify"
+    """Say whether the bot and somebody show the same signs."""
 
 
 MODERATOR_POWER = 50
@@ -60,7 +62,7 @@ OF_PEERS: Final = frozenset({Deed.ASK_PEER, Deed.ANSWER_PEER})
 """What is done with bots of other communities."""
 OF_MEMBERS: Final = frozenset({Deed.PROPOSE, Deed.BRAKE})
 """What a member may do whatever the room's document says: nobody can be shut out of deciding by deciding."""
-ALWAYS: Final = OF_MEMBERS | {Deed.COMMAND, Deed.STOP, Deed.FORGET_ROOM, Deed.SET_POLICY}
+ALWAYS: Final = OF_MEMBERS | {Deed.COMMAND, Deed.STOP, Deed.FORGET_ROOM, Deed.SET_POLICY, Deed.VERIFY}
 """What explains, ends, erases or mends. It works where the room's document cannot be read, too: people must
 be able to find out, to stop, and to go on."""
 
@@ -74,8 +76,9 @@ class Request:
     `max_age_ms` say how old the question is and how old it may be; `owner` is whose answer a
     `STOP` would end; `unasked` marks what nobody addressed to us, of which a refusal is never
     said aloud. `policy_power` is the power that writing the room's policy takes; `ruled_by_members`: a
-    mere member has what writing it, or a grant, takes. `remote_model`: the
-    answer would be made on another machine; `collection`: the notes that would be read.
+    mere member has what writing it, or a grant, takes. `remote_model`: the answer would be made on another
+    machine; `trust`: what vouches for the asker's device; `admin`: the settings name the asker as such;
+    `collection`: the notes that would be read.
 
     For peers: `peer` is `bot:server`, `peer_key` the key that it shows now; `cls` is the class that was
     declared, `screened` those that the screens or the model have found in the words; `summary` and `spoken`
@@ -99,6 +102,8 @@ class Request:
     policy_power: int = MODERATOR_POWER
     ruled_by_members: bool = False
     remote_model: bool = False
+    trust: Trust = Trust.UNSIGNED
+    admin: bool = False
     collection: str = ""
     peer: str = ""
     peer_key: str = ""
@@ -229,6 +234,8 @@ def _deed(  # noqa: C901, PLR0911 - a table of deeds
             return _stop(request)
         case Deed.FORGET_ROOM:
             return _forget_room(request)
+        case Deed.VERIFY:
+            return _verify(request)
     return Verdict(False, Code.UNKNOWN, "hearth.default_deny")
 
 
@@ -246,6 +253,16 @@ def _forget_room(request: Request) -> Verdict:
     if request.direct or request.power >= MODERATOR_POWER:
         return _allowed("hearth.forget_room")
     return Verdict(False, Code.NOT_A_MODERATOR, "hearth.forget_room", remedy="ask_moderator")
+
+
+def _verify(request: Request) -> Verdict:
+    if not request.admin:
+        return Verdict(False, Code.NOT_AN_ADMIN, "hearth.verify", remedy="name_admins")
+    if not Trust.SIGNED.allows(request.trust):
+        # What is compared is compared because the server is not believed; it must not be able to say yes.
+        params: dict[str, int | str] = {"needed": str(Trust.SIGNED), "trust": str(request.trust)}
+        return Verdict(False, Code.NOT_VOUCHED, "hearth.verify", params, "be_signed")
+    return _allowed("hearth.verify")
 
 
 def _set_policy(request: Request) -> Verdict:
@@ -281,6 +298,10 @@ def _addressed(policy: RoomPolicy, request: Request) -> Verdict | None:
     if request.power < policy.min_power:
         needed: dict[str, int | str] = {"needed": policy.min_power, "power": request.power}
         return Verdict(False, Code.NOT_ENOUGH_POWER, "policy.min_power", needed, "ask_moderator")
+    if not request.asked_before and not policy.asker_trust.allows(request.trust):
+        remedy = "be_verified" if policy.asker_trust is Trust.VERIFIED else "be_signed"
+        params: dict[str, int | str] = {"needed": str(policy.asker_trust), "trust": str(request.trust)}
+        return Verdict(False, Code.NOT_VOUCHED, "policy.asker_trust", params, remedy)
     if policy.answers is Answers.DIRECT and not request.direct:
         return Verdict(False, Code.NOT_HERE, "policy.answers", remedy="write_directly")
     if request.unasked and request.deed is Deed.ANSWER and policy.answers is not Answers.ALL:
@@ -335,6 +356,7 @@ RULES: Final = frozenset(
         *("room.document", "grant.document", "peer.document", "grant.missing", "peer.missing"),
         *("hearth.bots_are_not_answered", "hearth.loop_budget", "hearth.default_deny", "hearth.stop"),
         *("hearth.forget_room", "hearth.set_policy", "hearth.propose", "hearth.brake"),
+        "hearth.verify",
         *("hearth.policy_power", "hearth.classes", "matrix.max_age"),
     }
 )

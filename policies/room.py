@@ -181,6 +181,13 @@ class RoomPolicy(BaseModel):
     min_power: Annotated[int, Field(ge=-(2**53), le=2**53), HIGHER] = Field(
         default=0, description="The power level that asking takes: 0 for everybody, 50 for moderators."
     )
+    asker_trust: Annotated[Trust, STRICTER] = Field(
+        default=Trust.UNSIGNED,
+        description=(
+            "What must vouch for an asker's device: `verified` (an admin has compared keys with that "
+            "person), `signed` (its owner's identity), `unsigned` (nothing)."
+        ),
+    )
     answers: Annotated[Answers, STRICTER] = Field(
         default=Answers.MENTION,
         description="What is answered: `direct` (only in rooms of two), `mention`, `all` (every message).",

@@ -167,6 +167,7 @@ class Admit:
             "context_only": event.context_only,
             "key": event.key,
             "ratchet": event.ratchet,
+            "trust": str(event.trust),
             "attachments": json.dumps([asdict(one) for one in event.attachments]),
         }
         columns = ", ".join(row)

@@ -74,6 +74,12 @@ def m007_ratchet(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m008_trust(db: Database) -> None:
+    """What vouches for the device that encrypted an event (`policies.room.Trust`)."""
+    db.execute("ALTER TABLE events ADD COLUMN trust TEXT NOT NULL DEFAULT 'unsigned'")
+
+
 _INITIAL = """
 CREATE TABLE cursors (
     account TEXT PRIMARY KEY,

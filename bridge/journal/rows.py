@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from policies.room import Trust
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -146,6 +148,8 @@ class Claimed:
     parent: int | None = None
     waiting_key: str | None = None
     """What the turn that this one continues said."""
+    trust: Trust = Trust.UNSIGNED
+    """What vouches for the device of the asker: the least of the message and its edits."""
 
     @property
     def long(self) -> bool:

@@ -12,6 +12,7 @@ from bridge.journal.admit import ENVOY, NOT_CONTINUED, close_turn
 from bridge.journal.rows import LONG, Claimed, Control, Counters, Outcome, Settlement
 from bridge.platform import Event, EventKind
 from policies.decide import LOOP_WINDOW_MS
+from policies.room import Trust
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -110,7 +111,22 @@ def _claimed(db: sqlite3.Connection, row: sqlite3.Row, now: int, context_message
         said=outbox.said(db, root) if root is not None else (),
         parent=row["parent"],
         waiting_key=None if row["parent"] is None else outbox.first_key(db, row["parent"]),
+        trust=_trust(db, account, row["message"], row["cause"]),
     )
+
+
+def _trust(db: sqlite3.Connection, account: str, message: str, cause: str) -> Trust:
+    """What vouches for a question: the least of all devices that had a hand in its words.
+
+    A server that is not to be believed can put an edit of its own behind what somebody encrypted.
+    """
+    rows = db.execute(
+        "SELECT trust FROM events WHERE account = ?1 AND (id IN (?2, ?3) OR (kind = 'edit' "
+        "AND relates_to = ?2 AND sender = (SELECT sender FROM events WHERE account = ?1 AND id = ?2)))",
+        [account, message, cause],
+    ).fetchall()
+    found = {Trust(one["trust"]) for one in rows}
+    return next((one for one in reversed(Trust) if one in found), Trust.UNSIGNED)
 
 
 def counters(db: sqlite3.Connection, account: str, place_id: str, asker: str, now: int) -> Counters:

@@ -8,7 +8,7 @@ from policies.classes import Class
 from policies.decide import LOOP_BUDGET, Deed, Request
 from policies.document import Unreadable
 from policies.grant import Direction, Grant, Status
-from policies.room import Answers, Mode, Preview, RoomPolicy, Voice
+from policies.room import Answers, Mode, Preview, RoomPolicy, Trust, Voice
 
 ADA = "@ada:home"
 CITY = "bot:city.example"
@@ -24,6 +24,7 @@ policies = st.builds(
     RoomPolicy,
     askers=st.frozensets(patterns, max_size=4),
     min_power=st.sampled_from([-10, 0, 50, 100]),
+    asker_trust=st.sampled_from(Trust),
     answers=st.sampled_from(Answers),
     voice=st.sampled_from(Voice),
     per_person_day=limits,
@@ -86,6 +87,8 @@ requests = st.builds(
     policy_power=st.sampled_from([0, 50, 100]),
     ruled_by_members=st.booleans(),
     remote_model=st.booleans(),
+    trust=st.sampled_from(Trust),
+    admin=st.booleans(),
     collection=st.sampled_from(["pool", "board", "*", ""]),
     peer=st.sampled_from([CITY, "bot:club.example", "*", ""]) | st.text(max_size=8),
     peer_key=st.sampled_from([KEY, OTHER_KEY, ""]),

@@ -13,7 +13,7 @@ from policies.classes import Class
 from policies.decide import LOOP_BUDGET, MODERATOR_POWER, RULES, Deed, Request, decide
 from policies.document import Standing, written
 from policies.grant import Direction, Grant, Status
-from policies.room import LOOSEST, Answers, RoomPolicy, Voice
+from policies.room import LOOSEST, Answers, RoomPolicy, Trust, Voice
 from policies.verdict import Code, Verdict
 from tests.policies.strategies import ADA, CITY, KEY, limits, policies, requests
 
@@ -80,6 +80,8 @@ def test_lower_quotas_never_allow_more(
         pytest.param(lambda r: replace(r, direct=False), id="in a group"),
         pytest.param(lambda r: replace(r, owner=None), id="owner of nothing"),
         pytest.param(lambda r: replace(r, unasked=True), id="unasked"),
+        pytest.param(lambda r: replace(r, trust=Trust.UNSIGNED), id="vouched for by nothing"),
+        pytest.param(lambda r: replace(r, admin=False), id="no admin"),
     ],
 )
 @given(policy=policies, request_=requests)
@@ -106,6 +108,8 @@ CASES: dict[Code, tuple[RoomPolicy, Request]] = {
     Code.PLACE_QUOTA: (but(OPEN, per_place_day=2), Request(Deed.ANSWER, ADA, place_today=2)),
     Code.VOICE_OFF: (but(OPEN, voice=Voice.OFF), Request(Deed.TRANSCRIBE, ADA)),
     Code.UNASKED: (but(OPEN, voice=Voice.ASKED), Request(Deed.TRANSCRIBE, ADA, unasked=True)),
+    Code.NOT_VOUCHED: (but(OPEN, asker_trust=Trust.VERIFIED), Request(Deed.ANSWER, ADA, trust=Trust.SIGNED)),
+    Code.NOT_AN_ADMIN: (OPEN, Request(Deed.VERIFY, ADA, trust=Trust.VERIFIED)),
     Code.NOT_YOURS: (OPEN, Request(Deed.STOP, ADA, owner="@ben:home")),
     Code.NOT_A_MODERATOR: (OPEN, Request(Deed.FORGET_ROOM, ADA)),
     Code.EXPIRED: (OPEN, Request(Deed.COMMAND, ADA, age_ms=2, max_age_ms=1)),
@@ -119,6 +123,30 @@ CASES: dict[Code, tuple[RoomPolicy, Request]] = {
     ),
     Code.REMOTE_MODEL: (but(OPEN, remote_model=False), Request(Deed.ANSWER, ADA, remote_model=True)),
 }
+
+
+@pytest.mark.parametrize("deed", [Deed.ANSWER, Deed.TRANSCRIBE, Deed.SHOW_UNASKED])
+def test_a_room_may_ask_what_vouches_for_askers(deed: Deed) -> None:
+    """Verified is signed, too; by default nothing has to vouch; each refusal says what would."""
+    order = [Trust.UNSIGNED, Trust.SIGNED, Trust.VERIFIED]
+    for needed in order:
+        for given_ in order:
+            verdict = judge(but(OPEN, asker_trust=needed), Request(deed, ADA, trust=given_))
+            assert verdict.allowed is (order.index(given_) >= order.index(needed))
+            if not verdict.allowed:
+                assert (verdict.code, verdict.rule) == (Code.NOT_VOUCHED, "policy.asker_trust")
+                assert verdict.params == {"needed": str(needed), "trust": str(given_)}
+                assert verdict.remedy == ("be_verified" if needed is Trust.VERIFIED else "be_signed")
+    assert judge(OPEN, Request(deed, ADA)).allowed
+
+
+def test_only_an_admin_whom_something_vouches_for_verifies() -> None:
+    """Keys are compared because the server is not believed: it could write a yes in an admin's name."""
+    for admin in (True, False):
+        for given_ in Trust:
+            verdict = judge(OPEN, Request(Deed.VERIFY, ADA, admin=admin, trust=given_))
+            assert verdict.allowed is (admin and given_ is not Trust.UNSIGNED)
+            assert verdict.rule == "hearth.verify"
 
 
 ROOMS = {Code.UNREADABLE}
@@ -149,7 +177,8 @@ def test_every_code_is_reachable(code: Code) -> None:
 @pytest.mark.parametrize("deed", list(Deed))
 def test_every_deed_can_be_allowed(deed: Deed) -> None:
     """No deed falls through to the default: an owner with power may do each of them."""
-    request = Request(deed, ADA, power=MODERATOR_POWER, owner=ADA, peer=CITY, peer_key=KEY, cls=Class.GENERAL)
+    able: dict[str, Any] = {"power": MODERATOR_POWER, "owner": ADA, "admin": True, "trust": Trust.VERIFIED}
+    request = Request(deed, ADA, **able, peer=CITY, peer_key=KEY, cls=Class.GENERAL)
     grant = Grant(
         v=1,
         peer=CITY,

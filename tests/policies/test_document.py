@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policies.decide import ALWAYS, Deed, Request, decide
 from policies.document import LONGEST, Standing, Unreadable, read, schema, written
-from policies.room import LOOSEST, RoomPolicy, Voice
+from policies.room import LOOSEST, RoomPolicy, Trust, Voice
 from policies.verdict import Code
 from tests.policies.strategies import policies, requests
 from tests.policies.test_decide import NOW, OPEN
@@ -115,7 +115,8 @@ def test_what_cannot_be_read_denies_and_says_where(text: str, where: str) -> Non
     assert isinstance(found, Unreadable)
     assert found.where == where
     for deed in Deed:
-        request = Request(deed, "@ada:home", power=100, owner="@ada:home")
+        able: dict[str, Any] = {"power": 100, "owner": "@ada:home", "admin": True, "trust": Trust.SIGNED}
+        request = Request(deed, "@ada:home", **able)
         explains = deed in ALWAYS
         assert decide(OPEN, {}, request, 0, room=Standing(text, "", 0)).allowed is explains
 

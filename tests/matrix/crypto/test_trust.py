@@ -79,7 +79,8 @@ def test_the_three_degrees() -> None:
 )
 def test_every_link_counts(path: tuple[str, ...]) -> None:
     """Whatever of the chain is changed, nothing vouches for the device."""
-    for value in (None, {}, [], "x", {"ed25519:x": "x"}):
+    values: list[Any] = [None, {}, [], "x", {"ed25519:x": "x"}]
+    for value in values:
         keys = copy.deepcopy(answered())
         at = keys
         for name in path[:-1]:
