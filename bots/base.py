@@ -272,6 +272,20 @@ class Reply:
     """What was decided on the way, where that is more than that the turn may be taken (`!why`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """A verification whose signs are shown now: `user` should see the same `signs` (sign, name) or `numbers`.
+
+    `place` is where people were told; `""`: nowhere.
+    """
+
+    id: str
+    user: str
+    place: str
+    signs: tuple[tuple[str, str], ...]
+    numbers: tuple[int, ...]
+
+
 class Unfetchable(Exception):
     """A file that cannot be had: `code` is `too_large`, `gone` or `broken`."""
 
@@ -384,6 +398,20 @@ class Tools(Protocol):
     @property
     def now(self) -> int:
         """Milliseconds since the epoch."""
+        ...
+
+    @property
+    def admins(self) -> tuple[str, ...]:
+        """Whom the settings name as admin of this account (addresses), sorted."""
+        ...
+
+    @property
+    def comparing(self) -> tuple[Comparing, ...]:
+        """The verifications whose signs are shown now, in any place of this account; oldest first."""
+        ...
+
+    def compared(self, which: Comparing, *, matches: bool) -> bool:
+        """Say whether both sides of a verification show the same; False where it has ended."""
         ...
 
     @property

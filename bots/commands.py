@@ -40,6 +40,7 @@ class CommandName(StrEnum):
     PROOF = "proof"
     AUDIT = "audit"
     DOCTOR = "doctor"
+    VERIFY = "verify"
     NOTES = "notes"
     FORGET = "forget"
     FORGET_ROOM = "forget room"
@@ -78,6 +79,7 @@ _WITH_WORDS = frozenset(
         CommandName.VOTE,
         CommandName.BRAKE,
         CommandName.RECOUNT,
+        CommandName.VERIFY,
         CommandName.NOTES,
         CommandName.ASK,
         CommandName.LINK,

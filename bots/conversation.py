@@ -118,6 +118,8 @@ class TurnKind(StrEnum):
     """We joined a place: say what is read, what is kept, how to stop it."""
     POLICY = "policy"
     """The place's own policy was changed: say what is different, and who did it."""
+    VERIFICATION = "verification"
+    """Somebody compares keys with us, or has: `message.text` says (JSON) how far that is."""
     ANSWERED = "answered"
     """What a waiting turn waited for has arrived."""
     DEADLINE = "deadline"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bots import governance, librarian, wording, wording_keys, wording_links, wording_policy
+from bots import governance, librarian, verifying, wording, wording_keys, wording_links, wording_policy
 from bots.asking import Chosen
 from bots.base import Forget, Peer, Reply
 from bots.commands import CommandName, parse
@@ -56,6 +56,8 @@ class Steward:
                 yield await self._welcome(turn, tools)
             case TurnKind.POLICY:
                 yield self._news(turn, tools)
+            case TurnKind.VERIFICATION:
+                yield verifying.news(turn, tools)
             case TurnKind.ANSWERED:
                 yield await governance.confirmed(turn, tools)
             case TurnKind.DEADLINE:
@@ -99,8 +101,12 @@ class Steward:
                 return Reply(wording.forgot_mine(), forget=Forget.MINE)
             case CommandName.FORGET_ROOM | CommandName.DOCTOR:
                 return await self._of_moderators(command.name, turn, tools)
-            case CommandName.NOTES:
-                said = await librarian.shown(command.argument, tools)
+            case CommandName.NOTES | CommandName.VERIFY:
+                said = (
+                    await librarian.shown(command.argument, tools)
+                    if command.name is CommandName.NOTES
+                    else await verifying.reply(command.argument, turn, tools)
+                )
                 return replace(said, features={**said.features, "command": command.name.value})
             case CommandName.UNKNOWN:
                 text = wording.unknown_command(command)

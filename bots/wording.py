@@ -116,6 +116,7 @@ HELP_LINES: Final = (
     N_("- `!transcript` as a reply to one: the same as a file, also `!transcript srt`, `vtt` or `txt`"),
     N_("- `!summary` as a reply to one: its points, each with its time"),
     N_("- `!alt` as a reply to one: a description for those who cannot hear it, to paste"),
+    N_("- `!verify`: which signs somebody who verifies me should see; `!verify yes` if so (admins)"),
     N_("- `!stop`: end the answer that I am writing for you"),
     N_("- `!forget`: erase what I remember of you here"),
     N_("- `!forget room`: erase what I remember of everybody here (moderators)"),

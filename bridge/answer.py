@@ -38,7 +38,7 @@ BRAKE = "brake"
 ENVELOPE = "envelope"
 _OF_THE_ROOM = frozenset({CommandName.PROPOSE, CommandName.VOTE, CommandName.RECOUNT})
 _OF_THE_ENVOY = frozenset({CommandName.ASK, CommandName.LINK, CommandName.PROOF, CommandName.AUDIT})
-NEWS = (EventKind.JOINED, EventKind.POLICY, EventKind.GRANT, EventKind.ENVELOPE)
+NEWS = (EventKind.JOINED, EventKind.POLICY, EventKind.GRANT, EventKind.ENVELOPE, EventKind.VERIFICATION)
 CONFIRMED = frozenset({STEWARD, ENVOY})
 """Bots that wait for a yes or a no to what they offered."""
 TALK = "\x1ftalk"
@@ -170,7 +170,7 @@ def is_long(about: Message | None) -> bool:
     return sound.size is None or sound.size > LONG_SOUND_BYTES
 
 
-TO_EVERYBODY = (TurnKind.WELCOME, TurnKind.POLICY)
+TO_EVERYBODY = (TurnKind.WELCOME, TurnKind.POLICY, TurnKind.VERIFICATION)
 """Kinds of turns that are said to the whole place and reply to nothing."""
 DEEDS = {CHAT: Deed.ANSWER, SCRIBE: Deed.TRANSCRIBE, STEWARD: Deed.COMMAND, ENVOY: Deed.COMMAND}
 

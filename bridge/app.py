@@ -390,6 +390,7 @@ def options_of(settings: Settings, own_name: str) -> Options:
         streaming=settings.delivery.streaming,
         receipts=settings.delivery.receipts,
         typing=settings.delivery.typing,
+        admins=frozenset(() if settings.matrix is None else settings.matrix.admins),
     )
 
 
@@ -433,6 +434,7 @@ async def _matrix(
         may_invite=house.policy.admits,
         known_bots=frozenset(matrix.bots),
         recovery=OneSecret(credentials, MATRIX_RECOVERY_KEY),
+        has_admins=bool(matrix.admins),
         rng=rng,
         own_name=own_name,
     )
@@ -475,6 +477,7 @@ async def _mastodon(
         streaming=False,
         receipts=False,
         typing=False,
+        admins=frozenset(account.admins),
         place_is_person=True,
         refusals_per_day=1,
     )

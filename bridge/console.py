@@ -76,6 +76,7 @@ class ConsolePlatform:
     device = "console"
     key_memory = float("inf")
     takes_files = True
+    verifying = None
     takes_votes = False
 
     def __init__(

@@ -29,5 +29,7 @@ class Options:
     first_retry: float = 2.0
     place_is_person: bool = False
     """Every asker has a place of their own here, so a moderator's `!stop` means all of them."""
+    admins: frozenset[str] = frozenset()
+    """Addresses of those whom the settings name as admin."""
     refusals_per_day: int | None = None
     """How often a person is told why they are not answered, in 24 hours; None: always."""

@@ -6,7 +6,8 @@
     platform <-- refresh() --- router                 is the question still what it was?
 
 What is *not* stored before it is done, because it is idempotent or ephemeral: read receipts,
-typing, joins and leaves, progress edits, key uploads, the greeting of a link room. Everything else that
+typing, joins and leaves, progress edits, key uploads, the greeting of a link room, the steps of a
+verification (they mean nothing to a process that has lost its half of the keys). Everything else that
 people or servers can see is an action in the outbox, stored with its key before it is performed.
 
 Errors are four families; an adapter raises nothing else:
@@ -30,6 +31,7 @@ from policies.room import Trust
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from bots.base import Comparing
     from bots.conversation import Action, Attachment, Message, Person, Place, Turn
     from policies.vote import Ballot
 
@@ -89,6 +91,8 @@ class EventKind(StrEnum):
     """We joined the place."""
     POLICY = "policy"
     """The place's own policy was changed; `text` is JSON, `{"was": ..., "now": ...}`: documents or null."""
+    VERIFICATION = "verification"
+    """`sender` compares keys with us; `text` is JSON, `{"stage": ...}` and what belongs to it."""
     GRANT = "grant"
     """A grant was changed, that of the peer `relates_to`; `text` as for `POLICY`."""
     BALLOT = "ballot"
@@ -256,6 +260,19 @@ class Reach:
     without: tuple[str, ...] = ()
 
 
+class Verifying(Protocol):
+    """The verifications that are open with an account."""
+
+    @property
+    def comparing(self) -> tuple[Comparing, ...]:
+        """Those whose signs are shown now; oldest first."""
+        ...
+
+    def answer(self, which: Comparing, *, matches: bool) -> bool:
+        """Whether both sides show the same, as people say; False where it has ended."""
+        ...
+
+
 class Platform(Protocol):
     """One account on one network."""
 
@@ -271,6 +288,11 @@ class Platform(Protocol):
     @property
     def takes_files(self) -> bool:
         """Whether `Upload` works here. Where it does not, words take its place."""
+        ...
+
+    @property
+    def verifying(self) -> Verifying | None:
+        """The verifications of this account; None where nothing is encrypted."""
         ...
 
     @property

@@ -77,7 +77,9 @@ class Run:
         turn = self._claimed.turn
         started = self._seconds()
         reply: Reply | None = None
-        async with aclosing(bot.reply(turn, TurnTools(self._house, self._claimed, self._platform))) as steps:
+        async with aclosing(
+            bot.reply(turn, TurnTools(self._house, self._claimed, self._platform, self._options.admins))
+        ) as steps:
             async for step in steps:
                 elapsed = self._seconds() - started
                 match step:
@@ -137,8 +139,8 @@ class Run:
 
     async def _presence(self) -> None:
         turn = self._claimed.turn
-        if turn.kind in (TurnKind.WELCOME, TurnKind.ASKED) or turn.unasked:
-            return
+        if turn.kind in (TurnKind.WELCOME, TurnKind.ASKED, TurnKind.VERIFICATION) or turn.unasked:
+            return  # no message of anybody's
         typing = False
         try:
             await self._clock.sleep(self._options.presence_after)

@@ -141,6 +141,13 @@ class MatrixSettings(Section):
             "Empty: nobody."
         ),
     )
+    admins: tuple[User, ...] = Field(
+        default=(),
+        description=(
+            "Who may say, by `!verify`, that the signs of a verification match. Empty: nobody, so the bot "
+            "takes part in none."
+        ),
+    )
     bots: tuple[User, ...] = Field(
         default=(), description="Addresses of other bots: read as context, never answered."
     )

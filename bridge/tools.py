@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
-    from bots.base import Chunk, Decided, Heard, Passage, Peer, Vote
+    from bots.base import Chunk, Comparing, Decided, Heard, Passage, Peer, Vote
     from bots.conversation import Message, Person
     from bridge.journal import Claimed, Journal
     from bridge.link.community import Community
@@ -131,7 +131,10 @@ async def _awake(host: ModelHost | None) -> None:
 class TurnTools:
     """`Tools` for one claimed turn."""
 
-    def __init__(self, house: House, claimed: Claimed, platform: Platform) -> None:
+    def __init__(
+        self, house: House, claimed: Claimed, platform: Platform, admins: frozenset[str] = frozenset()
+    ) -> None:
+        self._admins = admins
         self._house = house
         self._claimed = claimed
         self._platform = platform
@@ -155,6 +158,7 @@ class TurnTools:
             asker_is_bot=turn.asker.is_bot,
             power=turn.asker.power,
             trust=self._claimed.trust,
+            admin=turn.asker.id in self._admins,
             remote_model=self._house.model_is_remote,
         )
         theirs = None
@@ -280,6 +284,22 @@ class TurnTools:
     def now(self) -> int:
         """Milliseconds since the epoch."""
         return self._house.clock.now()
+
+    @property
+    def admins(self) -> tuple[str, ...]:
+        """Whom the settings name as admin of this account, sorted."""
+        return tuple(sorted(self._admins))
+
+    @property
+    def comparing(self) -> tuple[Comparing, ...]:
+        """The verifications whose signs are shown now."""
+        verifying = self._platform.verifying
+        return () if verifying is None else verifying.comparing
+
+    def compared(self, which: Comparing, *, matches: bool) -> bool:
+        """Say whether both sides of a verification show the same; see `Tools.compared`."""
+        verifying = self._platform.verifying
+        return verifying is not None and verifying.answer(which, matches=matches)
 
     @property
     def takes_votes(self) -> bool:

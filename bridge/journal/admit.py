@@ -207,7 +207,7 @@ class Admit:
                 self._redaction(event)
             case EventKind.BALLOT:
                 self._ballot(event, event.relates_to)
-            case EventKind.JOINED | EventKind.POLICY | EventKind.GRANT:
+            case EventKind.JOINED | EventKind.POLICY | EventKind.GRANT | EventKind.VERIFICATION:
                 if not event.own:
                     outbox.overtaken(self.db, self.account, event, self.now)
                 admission = self.judge(event, self._known(event))
@@ -517,6 +517,7 @@ _WITH_WORDS = (
     EventKind.POLICY,
     EventKind.GRANT,
     EventKind.ENVELOPE,
+    EventKind.VERIFICATION,
 )
 ENVOY = "envoy"
 """The bot that goes on with what was shown before it leaves."""
@@ -525,6 +526,7 @@ _NEWS = {
     EventKind.JOINED: TurnKind.WELCOME,
     EventKind.POLICY: TurnKind.POLICY,
     EventKind.GRANT: TurnKind.POLICY,
+    EventKind.VERIFICATION: TurnKind.VERIFICATION,
 }
 
 _GOING_ON = (TurnKind.ANSWERED, TurnKind.DEADLINE)

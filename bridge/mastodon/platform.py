@@ -54,6 +54,7 @@ class MastodonPlatform:
 
     key_memory = KEY_MEMORY
     takes_files = False
+    verifying = None
     takes_votes = False
 
     def __init__(

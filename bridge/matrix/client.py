@@ -455,7 +455,10 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
             raise _meant(what, error) from error
 
     def opened(self, room_id: str, raw: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The clear event (`type`, `content`) inside an encrypted one; None if it cannot be read (yet)."""
+        """The clear event (`type`, `content`) inside an encrypted one; None if it cannot be read (yet).
+
+        `sent_by` are the keys of the device that handed us the session, where that was the device itself.
+        """
         if self.olm is None:
             return None
         whole = dict(raw)
@@ -476,7 +479,11 @@ class Client(nio.AsyncClient):  # type: ignore[misc] # matrix-nio has no type in
             return None
         if not isinstance(clear, dict) or not isinstance(clear.get("content"), dict):
             return None
-        return {"type": clear.get("type"), "content": clear["content"]}
+        found = {"type": clear.get("type"), "content": clear["content"]}
+        session = self.olm.inbound_group_store.get(room_id, event.sender_key, event.session_id)
+        if session is not None and not session.forwarding_chain:
+            found["sent_by"] = {"curve25519": session.sender_key, "ed25519": session.ed25519}
+        return found
 
     def _sender_key(self, room_id: str, session_id: object) -> str | None:
         for sender_key, sessions in self.olm.inbound_group_store[room_id].items():

@@ -135,7 +135,7 @@ async def ensure_signed(
     if not device:
         raise Retryable("keys/query: the server does not know this device's keys yet")
     on_server = [_only_key(_pick(known, f"{usage}_keys", user_id)) for usage in _USAGES]
-    identity = await asyncio.to_thread(_load, path)
+    identity = await asyncio.to_thread(load, path)
     if identity is None and on_server[0] is not None and storage is not None:
         identity = await _restored(storage, on_server[0], path)
     if on_server[0] is not None and (identity is None or public(identity.master) != on_server[0]):
@@ -215,7 +215,8 @@ async def _sign_device(
         raise Retryable(f"keys/signatures/upload: {failure.get('errcode')}")
 
 
-def _load(path: Path) -> Identity | None:
+def load(path: Path) -> Identity | None:
+    """The identity that is kept at `path`; None: there is none. Raises `Misconfigured`; blocks."""
     try:
         return Identity.from_seeds(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:

@@ -32,8 +32,10 @@ from bots.conversation import (
     Upload,
 )
 from bridge.matrix import files, link, media, poll, render, search, votes
+from bridge.matrix.crypto.identities import Identities
+from bridge.matrix.crypto.verification import Line, Verifications
 from bridge.matrix.errors import LoggedOut
-from bridge.matrix.identity import Standing, ensure_signed
+from bridge.matrix.identity import Standing, ensure_signed, load, public
 from bridge.matrix.invites import Invites
 from bridge.matrix.link_room import open_link
 from bridge.matrix.secret_storage import SecretStorage
@@ -73,7 +75,7 @@ class MatrixPlatform:
     `store` is the account's own folder (made 0700), `pickle_key` encrypts the crypto store in it.
     `may_invite` says by full address who may invite the bot; `known_bots` are never answered.
     `max_backfill` bounds the events fetched per room when the server leaves a gap. `own_name` is what
-    people call the bot, and may say before a `!vote`.
+    people call the bot, and may say before a `!vote`. `has_admins`: somebody may confirm verifications.
     """
 
     key_memory = KEY_MEMORY
@@ -96,6 +98,7 @@ class MatrixPlatform:
         known_bots: frozenset[str] = frozenset(),
         recovery: RecoveryKey | None = None,
         max_backfill: int = 500,
+        has_admins: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -127,6 +130,15 @@ class MatrixPlatform:
         """Whether somebody here wants to share a link room with a bot (`bot:server`)."""
         self.link_offered: Callable[[str], None] = lambda _peer: None
         """Told that a bot (`bot:server`) invites us to a link room that nobody here has asked for."""
+        self._identities: Identities | None = None
+        self._verifications = Verifications(
+            user_id,
+            may_verify=may_invite,
+            has_admins=has_admins,
+            clock=clock,
+            names=lambda: str(uuid.uuid4()),
+            pause=lambda tried: self._pause(tried, None),
+        )
         self._ready = asyncio.Event()
         self._beside: set[asyncio.Task[None]] = set()
         self._typing: dict[str, bool] = {}
@@ -135,6 +147,11 @@ class MatrixPlatform:
     def device(self) -> str:
         """Our device id; `""` before the first login."""
         return self._session.device_id
+
+    @property
+    def verifying(self) -> Verifications:
+        """The verifications that people have open with us."""
+        return self._verifications
 
     # -- what arrives ------------------------------------------------------------------------------
 
@@ -150,6 +167,7 @@ class MatrixPlatform:
                 assert self._client is not None
                 assert self._invites is not None
                 assert self._links is not None
+                assert self._identities is not None
                 sync = Sync(
                     self._client,
                     self._us,
@@ -157,6 +175,8 @@ class MatrixPlatform:
                     sealed,
                     invites=self._invites,
                     links=self._links,
+                    identities=self._identities,
+                    verifications=self._verifications,
                     max_backfill=self._max_backfill,
                     salt=self._rng.randrange(1, 10**6),
                     pause=self._pause,
@@ -185,19 +205,26 @@ class MatrixPlatform:
         try:
             # The device's keys must be known before anybody can vouch for them.
             await client.keep_keys()
+            path = self._session.folder / "cross-signing.json"
             self.standing = await ensure_signed(
                 client.call,
                 user_id=self.account,
                 device_id=self._session.device_id,
-                path=self._session.folder / "cross-signing.json",
+                path=path,
                 password=self._session.password,
                 sign_as_device=client.olm.account.sign,
                 storage=None if self._recovery is None else self._storage(client, self._recovery),
             )
+            # Without standing, what we have is no identity that anybody could look up.
+            identity = None if self.standing is not Standing.SIGNED else await asyncio.to_thread(load, path)
         except BaseException:
             await client.shut()
             raise
         self._client = client
+        user_signing = "" if identity is None else public(identity.user_signing)
+        self._identities = Identities(client.call, self.account, user_signing)
+        key = str(client.olm.account.identity_keys["ed25519"])
+        self._verifications.attach(Line(client, self._identities, identity, self.device, key))
         self._invites = Invites(
             client,
             self._may_invite,
@@ -233,6 +260,7 @@ class MatrixPlatform:
         invites, self._invites = self._invites, None
         links, self._links = self._links, None
         client, self._client = self._client, None
+        await self._verifications.detach()
         if invites is not None:
             await invites.close()
         if links is not None:

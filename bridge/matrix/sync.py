@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 from vodozemac import DecodeException, MegolmMessage
 
+from bridge.matrix import wire
+from bridge.matrix.crypto.verification import heard, taken_out
 from bridge.matrix.errors import LoggedOut
 from bridge.matrix.facts import STATE_TYPES, RoomState
 from bridge.matrix.invites import FOLLOW_AGE_MS
@@ -39,8 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from bridge.matrix.client import Client
+    from bridge.matrix.crypto.identities import Identities
+    from bridge.matrix.crypto.verification import Heard, Verifications
     from bridge.matrix.invites import Invites
     from bridge.matrix.link import Links
+    from policies.room import Trust
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +96,7 @@ class _Round:
     events: dict[str, Event]
     places: list[PlaceFacts]
     gaps: list[Gap]
+    verifying: list[Heard]
 
     def add(self, event: Event) -> None:
         self.events.setdefault(event.id, event)
@@ -108,6 +114,8 @@ class Sync:
         *,
         invites: Invites,
         links: Links,
+        identities: Identities,
+        verifications: Verifications,
         max_backfill: int,
         salt: int,
         pause: Callable[[int, float | None], Awaitable[None]],
@@ -120,6 +128,8 @@ class Sync:
         self._salt = salt
         self._pause = pause
         self.rooms: dict[str, RoomState] = {}
+        self._identities = identities
+        self._verifications = verifications
         self._links = links
         links.follow(self.rooms)
         self._told: dict[str, PlaceFacts] = {}
@@ -143,7 +153,7 @@ class Sync:
             if first:
                 # Whoever sends next needs the devices of everybody in the rooms.
                 await self._keep_keys()
-            if batch.cursor != self._cursor or first:
+            if batch.cursor != self._cursor or batch.events or first:
                 yield batch
             self._cursor = batch.cursor
             if not first:
@@ -212,9 +222,12 @@ class Sync:
     # -- reading one answer ------------------------------------------------------------------------
 
     async def _read(self, raw: Mapping[str, Any], *, first: bool) -> Batch:
+        raw, verifying = taken_out(raw)
+        found = _Round({}, [], [], verifying)
         new_keys = await self._client.take_keys(raw)
-        found = _Round({}, [], [])
         rooms = _dict(raw.get("rooms"))
+        self._identities.forget(wire.texts(_dict(raw.get("device_lists")).get("changed")))
+        await self._learn(rooms, sealed=new_keys or first)
         for room_id, info in _items(rooms, "join"):
             await self._read_joined(found, room_id, info, first=first)
         for room_id, info in _items(rooms, "leave"):
@@ -224,14 +237,27 @@ class Sync:
         for event in found.events.values():
             if event.kind is EventKind.SEALED:
                 self._remember_sealed(event)
+        opened = tuple(self._open_sealed(found)) if new_keys or first else ()
+        for event in await self._verifications.take(found.verifying, self.rooms):
+            found.add(event)
         return Batch(
             account=self._us.id,
             cursor=str(raw["next_batch"]),
             events=tuple(found.events.values()),
             places=tuple(found.places),
             gaps=tuple(found.gaps),
-            opened=tuple(self._open_sealed()) if new_keys or first else (),
+            opened=opened,
         )
+
+    async def _learn(self, rooms: Mapping[str, Any], *, sealed: bool) -> None:
+        """Ask who people are that write encrypted, where their words may become work."""
+        if self._cursor is None:
+            return
+        events = [one for _, info in _items(rooms, "join") for one in _event_list(info.get("timeline"))]
+        users = {_text(one.get("sender")) for one in events if one.get("type") == "m.room.encrypted"}
+        if sealed:
+            users |= {event.sender.id for event in self._sealed.values() if not event.context_only}
+        await self._identities.learn(users - {self._us.id, ""})
 
     async def _read_joined(
         self, found: _Round, room_id: str, info: Mapping[str, Any], *, first: bool
@@ -290,12 +316,26 @@ class Sync:
 
     def _admit(self, found: _Round, room: RoomState, raw: Mapping[str, Any], *, before_join: bool) -> None:
         clear = self._client.opened(room.id, raw) if raw.get("type") == "m.room.encrypted" else None
-        event = translate(raw, clear, room, self._us, before_join=before_join)
+        event = translate(raw, clear, room, self._us, before_join=before_join, trust=self._trust(raw, clear))
         if event is not None:
             found.add(event if clear is None else replace(event, ratchet=_ratchet(raw)))
+        if not before_join:
+            self._hear(found, room, raw, clear)
         changed = document_change(raw, room, self._us, before_join=before_join)
         if changed is not None:
             found.add(changed)
+
+    def _trust(self, raw: Mapping[str, Any], clear: Mapping[str, Any] | None) -> Trust:
+        return self._identities.trust(_text(raw.get("sender")), (clear or {}).get("sent_by"))
+
+    def _hear(
+        self, found: _Round, room: RoomState, raw: Mapping[str, Any], clear: Mapping[str, Any] | None
+    ) -> None:
+        """Keep for afterwards what belongs to a verification."""
+        said = raw if clear is None else clear
+        asked = heard(raw, said.get("type"), said.get("content"), room.id)
+        if asked is not None and "state_key" not in raw:
+            found.verifying.append(asked)
 
     def _tell(self, found: _Round, room: RoomState) -> None:
         facts = room.facts(self._us.known_bots)
@@ -391,7 +431,7 @@ class Sync:
         while len(self._sealed) > _SEALED:
             self._sealed.pop(next(iter(self._sealed)))
 
-    def _open_sealed(self) -> Iterable[Event]:
+    def _open_sealed(self, found: _Round) -> Iterable[Event]:
         for event in list(self._sealed.values()):
             room = self.rooms.get(event.place)
             raw = _dict(_parsed(event.sealed or ""))
@@ -399,7 +439,10 @@ class Sync:
             if clear is None or room is None:
                 continue
             del self._sealed[event.id]
-            opened = translate(raw, clear, room, self._us, before_join=event.context_only)
+            trust = self._trust(raw, clear)
+            opened = translate(raw, clear, room, self._us, before_join=event.context_only, trust=trust)
+            if not event.context_only:
+                self._hear(found, room, raw, clear)
             # What turns out to be no message stays known, as nothing to be answered.
             opened = opened or replace(event, kind=EventKind.MESSAGE, sealed=None, context_only=True)
             yield replace(opened, ratchet=_ratchet(raw))
@@ -417,6 +460,10 @@ def _ratchet(raw: Mapping[str, Any]) -> str | None:
 
 def _dict(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _list(value: object) -> list[Any]:

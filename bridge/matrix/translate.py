@@ -21,6 +21,7 @@ from bridge.matrix import files
 from bridge.matrix.facts import RoomState, age_of
 from bridge.platform import Event, EventKind
 from policies.document import STATE_TYPE
+from policies.room import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,16 +59,17 @@ def translate(
     us: Us,
     *,
     before_join: bool = False,
+    trust: Trust = Trust.UNSIGNED,
 ) -> Event | None:
     """What `raw` means to us, None if nothing.
 
-    `clear` is the decrypted `type` and `content` of an encrypted event, None if it cannot be read.
-    `before_join` marks history that is context at most.
+    `clear` is the decrypted `type` and `content` of an encrypted event, None if it cannot be read; `trust`
+    is what vouches for the device that encrypted it. `before_join` marks history that is context at most.
     """
     event_id, sender, kind = _id(raw.get("event_id")), _id(raw.get("sender")), raw.get("type")
     if event_id is None or sender is None or not isinstance(kind, str):
         return None
-    seen = _Seen(raw, event_id, sender, room, us, before_join)
+    seen = _Seen(raw, event_id, sender, room, us, before_join, Trust.UNSIGNED if clear is None else trust)
     content = _dict(raw.get("content"))
     if kind == "m.room.member":
         return _membership(seen, content)
@@ -106,6 +108,7 @@ class _Seen:
     room: RoomState
     us: Us
     before_join: bool
+    trust: Trust = Trust.UNSIGNED
 
     @property
     def own(self) -> bool:
@@ -124,6 +127,7 @@ class _Seen:
             age_ms=age_of(self.raw),
             context_only=context_only or self.before_join,
             own=self.own,
+            trust=self.trust,
             **more,
         )
 

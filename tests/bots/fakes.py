@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bots.base import Chunk, Decided, Draft, Heard, Reply, Status, Waiting
 from bots.conversation import Attachment, Message, Person, Place, PlaceKind, Turn, TurnKind
 from policies.decide import Request, decide
-from policies.room import LOOSEST, RoomPolicy, Voice
+from policies.room import LOOSEST, RoomPolicy, Trust, Voice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from bots.base import Bot, Crossed, Encryption, Passage, Peer, Signature, Vote
+    from bots.base import Bot, Comparing, Crossed, Encryption, Passage, Peer, Signature, Vote
     from models.transcript import Transcript
     from policies.document import Standing
     from policies.verdict import Verdict
@@ -45,6 +45,11 @@ class FakeTools:
     deafened: int = 0
     takes_files: bool = True
     room: RoomPolicy = LOOSEST
+    admins: tuple[str, ...] = ()
+    trust: Trust = Trust.UNSIGNED
+    comparing: tuple[Comparing, ...] = ()
+    said: list[tuple[str, bool]] = field(default_factory=list)
+    """What was said of which verification."""
     found: tuple[Passage, ...] = ()
     looked_for: list[str] = field(default_factory=list)
 
@@ -57,7 +62,12 @@ class FakeTools:
         return self.ceiling.meet(self.room)
 
     async def may(self, request: Request) -> Verdict:
-        return decide(self.ceiling, {}, request, 0)
+        known = replace(request, trust=self.trust, admin=request.asker in self.admins)
+        return decide(self.ceiling, {}, known, 0)
+
+    def compared(self, which: Comparing, *, matches: bool) -> bool:
+        self.said.append((which.id, matches))
+        return which in self.comparing
 
     async def hear(self, message: Message, *, hotwords: Sequence[str] = ()) -> AsyncGenerator[Heard]:
         self.listened.append((message.id, tuple(hotwords)))

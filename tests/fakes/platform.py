@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from bots.conversation import Attachment, Turn
-    from bridge.platform import Ephemeral, Found, Fresh, Reach, StoredAction
+    from bridge.platform import Ephemeral, Found, Fresh, Reach, StoredAction, Verifying
     from policies.vote import Ballot
     from tests.fakes.server import FakeServer, Item
 
@@ -48,6 +48,7 @@ class FakePlatform:
         self.device = device
         self.key_memory = server.key_memory if key_memory is None else key_memory
         self.takes_files = takes_files
+        self.verifying: Verifying | None = None
         self._part_size = part_size
         self._part_limit = part_limit
         self._latency = latency
