@@ -145,6 +145,8 @@ def decide(
     own = _judge(wish, request, now)
     if not own.allowed:
         remedy = "room_policy" if wish.mode is Mode.ADMIN else "propose"
+        if own.code is Code.NOT_VOUCHED:  # here it is the asker who can mend it
+            remedy = own.remedy
         return _of(room, own, remedy, own.rule.replace("policy.", "room.", 1))
     if request.deed in OF_PEERS or _is_of_peer(request):
         asks = request.deed is Deed.ASK_PEER
