@@ -48,6 +48,8 @@ class FakeTools:
     admins: tuple[str, ...] = ()
     trust: Trust = Trust.UNSIGNED
     comparing: tuple[Comparing, ...] = ()
+    ended: bool = False
+    """Whether what is compared has ended meanwhile."""
     said: list[tuple[str, bool]] = field(default_factory=list)
     """What was said of which verification."""
     found: tuple[Passage, ...] = ()
@@ -67,7 +69,7 @@ class FakeTools:
 
     def compared(self, which: Comparing, *, matches: bool) -> bool:
         self.said.append((which.id, matches))
-        return which in self.comparing
+        return which in self.comparing and not self.ended
 
     async def hear(self, message: Message, *, hotwords: Sequence[str] = ()) -> AsyncGenerator[Heard]:
         self.listened.append((message.id, tuple(hotwords)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from bots.conversation import Keyed, Person, Place, PlaceKind, Revise, Role, Say
 from bridge.journal import Admission, Journal, Outcome, Settlement
 from bridge.journal.turns import MAX_DEATHS
 from bridge.platform import Batch, Event, EventKind, Gap, PlaceFacts
+from policies.room import Trust
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -328,3 +330,28 @@ async def test_controls_wait_until_they_are_handled(journal: Journal) -> None:
     await journal.stop_turns(control, (), ALLOWED, ANSWER, Say("stopped"), "D", 3)
     assert await journal.controls(OWN) == []
     assert len(await journal.due(OWN, 9, 9, frozenset())) == 1
+
+
+# -- what vouches ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("of_question", list(Trust))
+@pytest.mark.parametrize("of_edit", [None, *Trust])
+@pytest.mark.parametrize("claimed_before", [True, False])
+async def test_the_least_of_question_and_edit_vouches(
+    journal: Journal, of_question: Trust, of_edit: Trust | None, *, claimed_before: bool
+) -> None:
+    """A server could put an edit of its own behind what somebody encrypted; others' edits are not theirs."""
+    asked = replace(question("$1"), trust=of_question)
+    await journal.admit(batch(asked), judge, 1)
+    if claimed_before:
+        (claimed,) = await claim(journal)
+        await settle(journal, claimed)
+    if of_edit is not None:
+        edit = Event("$e", "!r", EventKind.EDIT, ADA, 2, text="Edited?", relates_to="$1", trust=of_edit)
+        await journal.admit(batch(edit, replace(edit, id="$b", sender=BEN, trust=Trust.UNSIGNED)), judge, 2)
+    if claimed_before and of_edit is None:
+        return
+    (claimed,) = await claim(journal)
+    found = {of_question, of_edit or of_question}
+    assert claimed.trust is [one for one in Trust if one in found][-1]
