@@ -84,6 +84,7 @@ RULES: Final[Mapping[str, str]] = {
     "hearth.left": N_("I am no longer in the room where it was asked."),
     "hearth.welcome": N_("I say hello once in every room that I join."),
     "hearth.policy": N_("I say in the room what was changed in its policy."),
+    "hearth.verification": N_("Where somebody compares keys with me, I say what both sides should see."),
     "peer.missing": N_("The community of {peer} has not allowed us to ask it."),
     "link.room": N_("There is no link with {peer}, so I cannot ask it."),
     "link.guard": N_("Too much went to and fro with that community in the last minute."),

@@ -36,7 +36,7 @@ ENDS: Final[Mapping[str, str]] = {
 CANCELLED: Final[Mapping[str, str]] = {
     "m.timeout": N_("it was not done within ten minutes."),
     "m.mismatched_sas": N_(
-        "the signs were not the same. Do it again; if they differ again, somebody is reading along."
+        "the signs were not the same. Do it again; if they differ again, somebody may be reading along."
     ),
     "m.mismatched_commitment": N_("a key was changed on the way. Somebody may be trying to read along."),
     "m.key_mismatch": N_("a key was not the one that is known here. Somebody may be trying to read along."),

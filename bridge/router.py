@@ -64,7 +64,10 @@ MORE_MS = DAY_MS
 """How long the rest of a long answer is kept for whoever asks for more."""
 ALLOWED = Verdict(True, Code.ALLOWED, "hearth.welcome")
 NO_LINKS = Verdict(False, Code.NO_GRANT, "grant.missing")
-NEWS = Verdict(True, Code.ALLOWED, "hearth.policy")
+NEWS = {
+    TurnKind.POLICY: Verdict(True, Code.ALLOWED, "hearth.policy"),
+    TurnKind.VERIFICATION: Verdict(True, Code.ALLOWED, "hearth.verification"),
+}
 
 
 class Router:
@@ -338,7 +341,7 @@ class Router:
         if turn.kind is TurnKind.ASKED:
             verdict = NO_LINKS if self.links is None else await self.links.may_answer(claimed)
         elif answer.needs_no_request(turn):
-            verdict = NEWS if turn.kind is TurnKind.POLICY else ALLOWED
+            verdict = NEWS.get(turn.kind, ALLOWED)
         else:
             request = answer.request_for(
                 claimed,

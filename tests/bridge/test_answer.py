@@ -251,6 +251,7 @@ def test_only_news_and_deadlines_need_no_request() -> None:
     assert {kind for kind in TurnKind if needs_no_request(turn(kind))} == {
         TurnKind.WELCOME,
         TurnKind.POLICY,
+        TurnKind.VERIFICATION,
         TurnKind.DEADLINE,
     }
 
