@@ -319,6 +319,18 @@ async def test_a_signature_that_is_not_taken_is_said() -> None:
     assert house.stages == ["shown", "not_signed"]
 
 
+async def test_an_identity_that_the_device_did_not_vouch_for_is_not_signed() -> None:
+    """The server publishes one; but whoever compared signs has not said that it is theirs."""
+    house = House()
+    side, seen = await comparing(house)
+    side.keys = {"ed25519:PHONE": side.keys["ed25519:PHONE"]}
+    seen = await talk(house, side, *side.confirm(), seen=seen)
+    house.all.answer(house.all.comparing[0], matches=True)
+    await house.settle()
+    await house.take()
+    assert (house.stages, house.server.signatures) == (["shown", "device_only"], [])
+
+
 async def test_without_an_identity_of_ours_nothing_is_signed() -> None:
     """The person can be sure of our device all the same."""
     house = House()
