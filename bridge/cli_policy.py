@@ -60,6 +60,13 @@ def policy_check(ctx: click.Context, file: IO[str]) -> None:
 @click.option("--ask", "words", required=True, help="What is asked. It is screened, and goes nowhere.")
 @click.option("--asker", default="@somebody:here.example", show_default=True, help="Who asks.")
 @click.option("--power", type=int, default=0, show_default=True, help="The asker's power level.")
+@click.option(
+    "--trust",
+    type=click.Choice(["unsigned", "signed", "verified"]),  # `Trust`, whose module takes long to load
+    default="unsigned",
+    show_default=True,
+    help="What vouches for the asker's device.",
+)
 @click.option("--peer", default="", help="The other community's bot to ask, as bot:server.")
 @click.option("--class", "cls", type=click.Choice([str(one) for one in Class]), help="What it is about.")
 @click.option("--grant", "deal", type=DOCUMENT, help="The room's grant for the peer.")
@@ -71,6 +78,7 @@ def policy_explain(
     *,
     asker: str,
     power: int,
+    trust: str,
     peer: str,
     cls: str | None,
     deal: IO[str] | None,
@@ -87,13 +95,14 @@ def policy_explain(
     """
     from bridge import policies as view  # noqa: PLC0415
     from policies.document import Unreadable  # noqa: PLC0415
+    from policies.room import Trust  # noqa: PLC0415
 
     name = peer.removeprefix("@")
     read = view.files(file.read(), None if deal is None else deal.read(), name)
     if isinstance(read, Unreadable):
         ctx.exit(view.unreadable(file.name, read))
     standing, grant = read
-    request = view.question(words, asker, power=power, peer=name, cls=cls, grant=grant)
+    request = view.question(words, asker, power=power, trust=Trust(trust), peer=name, cls=cls, grant=grant)
     ceiling = view.ceiling_of(_known_settings(ctx))
     ctx.exit(view.explain(standing, grant, request, ceiling, time.time_ns() // 1_000_000))
 

@@ -18,7 +18,7 @@ from policies.classes import Class
 from policies.decide import Deed, Request, decide
 from policies.document import Standing, Unreadable, limits_of, read
 from policies.grant import Direction, Grant, read_grant
-from policies.room import LOOSEST
+from policies.room import LOOSEST, Trust
 from policies.screens import screen
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def question(
     asker: str,
     *,
     power: int = 0,
+    trust: Trust = Trust.UNSIGNED,
     peer: str = "",
     cls: str | None = None,
     grant: Grant | None = None,
@@ -77,6 +78,7 @@ def question(
         Deed.ASK_PEER if peer else Deed.ANSWER,
         asker,
         power=power,
+        trust=trust,
         peer=peer,
         peer_key="" if grant is None else grant.app_ed25519,
         cls=None if cls is None else Class(cls),

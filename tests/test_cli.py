@@ -41,6 +41,7 @@ from models.client import (
     ModelUnavailable,
 )
 from policies.document import Standing
+from policies.room import Trust
 from policies.verdict import Code, Verdict
 
 if TYPE_CHECKING:
@@ -396,6 +397,18 @@ def test_a_question_is_explained_beforehand(arguments: list[str], status: int, t
     assert (done.returncode, told in done.stdout + done.stderr) == (status, True), done.stdout + done.stderr
     refused = [line for line in done.stdout.splitlines() if line in ("allowed", "refused")]
     assert refused == {0: ["allowed"], 3: ["refused"], 1: []}[status]
+
+
+def test_what_vouches_for_the_asker_is_part_of_the_question() -> None:
+    """`--trust` says what the room may ask for; every degree that there is can be said."""
+    Path("room.json").write_text(json.dumps({"v": 1, "asker_trust": "signed"}))
+    for degree, status in (("unsigned", 3), ("signed", 0), ("verified", 0)):
+        done = _hearth(
+            *("policy", "explain", "--policy", "room.json", "--ask", "Hello?", "--trust", str(Trust(degree)))
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert ("rule: room.asker_trust" in done.stdout) is (status == 3)
+    assert len(Trust) == 3
 
 
 async def _known_room(path: Path) -> None:
