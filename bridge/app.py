@@ -32,7 +32,7 @@ from bots.envoy import Envoy
 from bots.librarian import Librarian
 from bots.scribe import Scribe
 from bots.steward import Steward
-from bridge.credentials import MATRIX_RECOVERY_KEY, OneSecret, mastodon_token
+from bridge.credentials import mastodon_token
 from bridge.delivery import Delivery
 from bridge.ears import listening
 from bridge.journal import Journal
@@ -423,17 +423,18 @@ async def _matrix(
     credentials = settings.credentials()
     password = await asyncio.to_thread(credentials.get, "matrix-password")
     token = await asyncio.to_thread(credentials.get, "matrix-access-token")
+    recovery_key = await asyncio.to_thread(credentials.get, "matrix-recovery-key")
     return MatrixPlatform(
         homeserver=matrix.homeserver,
         user_id=matrix.user,
         password=None if password is None else password.get_secret_value(),
         access_token=None if token is None else token.get_secret_value(),
+        recovery_key=None if recovery_key is None else recovery_key.get_secret_value(),
         device_name=matrix.device_name,
         store=settings.matrix_store,
         pickle_key=(await asyncio.to_thread(credentials.pickle_key)).get_secret_value(),
         may_invite=house.policy.admits,
         known_bots=frozenset(matrix.bots),
-        recovery=OneSecret(credentials, MATRIX_RECOVERY_KEY),
         has_admins=bool(matrix.admins),
         rng=rng,
         own_name=own_name,

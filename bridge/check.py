@@ -27,6 +27,7 @@ from bridge.app import bots_of, locked, opened
 from bridge.credentials import (
     MATRIX_ACCESS_TOKEN,
     MATRIX_PASSWORD,
+    MATRIX_RECOVERY_KEY,
     MODEL_API_KEY,
     SPEECH_API_KEY,
 )
@@ -147,7 +148,7 @@ def credentials(settings: Settings) -> Line:
         return Line("credentials", State.PROBLEM, f"{path} is open to others", f"chmod 600 {path}")
     try:
         password, token = files.get(MATRIX_PASSWORD), files.get(MATRIX_ACCESS_TOKEN)
-        for key in (MODEL_API_KEY, SPEECH_API_KEY):
+        for key in (MATRIX_RECOVERY_KEY, MODEL_API_KEY, SPEECH_API_KEY):
             files.get(key)
     except Misconfigured as error:
         return Line("credentials", State.PROBLEM, error.path, error.remedy)

@@ -81,8 +81,11 @@ async def caller(settings: Settings) -> AsyncGenerator[Caller | None]:
             path: tuple[str, ...],
             body: Mapping[str, Any] | None = None,
             *,
+            query: Mapping[str, str] | None = None,
+            deadline: float = NETWORK_DEADLINE,
             accept: frozenset[int] = frozenset(),
         ) -> dict[str, Any]:
+            del query, deadline  # of what is asked here nothing needs them
             url = "/".join(("/_matrix/client", *(quote(part, safe="") for part in path)))
             try:
                 code, told = await api.call(method, url, body, token)

@@ -109,20 +109,3 @@ class CredentialFiles:
             for begins in (MASTODON_TOKEN, A2A_TO, A2A_FROM):
                 found += folder.glob(f"{begins}*") if folder.is_dir() else ()
         return [path for path in found if path and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
-
-
-@dataclass(frozen=True, slots=True)
-class OneSecret:
-    """One credential file, for whoever is not to see the others."""
-
-    files: CredentialFiles
-    name: str
-
-    def get(self) -> str | None:
-        """The secret, or None where there is no file. Raises as `CredentialFiles.get`."""
-        found = self.files.get(self.name)
-        return None if found is None else found.get_secret_value()
-
-    def put(self, text: str) -> None:
-        """Write it."""
-        self.files.put(self.name, SecretStr(text))

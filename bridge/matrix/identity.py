@@ -3,7 +3,8 @@
 Since 2026 clients share room keys only with devices that their owner has signed (MSC4153), and
 matrix-nio knows nothing of it. Owns the three private keys of the account (master, self-signing,
 user-signing), kept as seeds in one 0600 file before they are published. Idempotent: each start looks at the
-server first. Refuses to replace an identity that somebody else made: it reports it.
+server first. Refuses to replace an identity that somebody else made: it is joined, where secret storage
+gives its keys (`bridge.matrix.crypto.keeper`), or reported.
 
 Source: client-server API, "Cross-signing", "Signing JSON"; research/two-homeservers.md, section 2.
 """
@@ -21,20 +22,22 @@ import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from bridge.credentials import MATRIX_RECOVERY_KEY
+from bridge.matrix.client import REQUEST_DEADLINE
 from bridge.matrix.errors import raise_for_response
 from bridge.matrix.session import write_private
 from bridge.platform import Misconfigured, Retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
-
-    from bridge.matrix.secret_storage import SecretStorage
 
 log = structlog.get_logger(__name__)
 
 _UNAUTHORIZED: Final = 401
 _SEED_BYTES: Final = 32
+OLD: Final = "cross-signing.old.json"
+"""Where the seeds of an identity go that somebody replaced on the server."""
 _USAGES: Final = ("master", "self_signing", "user_signing")
 
 
@@ -44,19 +47,29 @@ class Standing(StrEnum):
     SIGNED = "signed"
     """The device is signed by its owner's identity, which is ours."""
     FOREIGN = "foreign"
-    """The account has an identity whose keys we do not have: clients will not trust this device."""
+    """The account has an identity whose keys we do not have, made by another client before or since ours."""
     NO_PASSWORD = "no_password"  # noqa: S105 - a state, not a password
     """The homeserver wants the password to accept an identity, and we have none."""
 
 
 REMEDIES: Final[Mapping[Standing, str]] = {
     Standing.FOREIGN: (
-        "this account has an identity whose keys Hearth does not have; give its recovery key as credential "
-        "matrix-recovery-key, or use an account of its own for Hearth, or reset that identity in the other "
-        "client; then restart"
+        "this account was set up with another client, whose keys Hearth does not have; give the recovery key "
+        f"of that client as credential {MATRIX_RECOVERY_KEY} and restart, or use an account of Hearth's own"
     ),
     Standing.NO_PASSWORD: "give the password once as credential matrix-password, then restart",
 }
+
+
+REPLACED: Final = (
+    "another client has replaced the identity that Hearth made for this account, and people are warned of "
+    f"that; give the recovery key of that client as credential {MATRIX_RECOVERY_KEY} and restart, or use "
+    "another account"
+)
+"""The remedy where the account had our identity before."""
+
+Publics = tuple[str | None, ...]
+"""The public master, self-signing and user-signing keys, unpadded base64; None for what is not there."""
 
 
 class Caller(Protocol):
@@ -68,6 +81,8 @@ class Caller(Protocol):
         path: tuple[str, ...],
         body: Mapping[str, Any] | None = None,
         *,
+        query: Mapping[str, str] | None = None,
+        deadline: float = REQUEST_DEADLINE,
         accept: frozenset[int] = frozenset(),
     ) -> dict[str, Any]:
         """Make it."""
@@ -103,6 +118,10 @@ class Identity:
         keys = (self.master, self.self_signing, self.user_signing)
         return {usage: unpadded(key.private_bytes_raw()) for usage, key in zip(_USAGES, keys, strict=True)}
 
+    def publics(self) -> Publics:
+        """The three public keys."""
+        return tuple(public(key) for key in (self.master, self.self_signing, self.user_signing))
+
     def published(self, user_id: str) -> dict[str, Any]:
         """The three public key objects, the lower two signed by the master key."""
         master = _key_object(user_id, "master", self.master)
@@ -123,29 +142,35 @@ async def ensure_signed(
     path: Path,
     password: str | None,
     sign_as_device: Callable[[str], str],
-    storage: SecretStorage | None = None,
+    join: Callable[[Publics], Awaitable[Identity | None]],
 ) -> Standing:
     """Make sure that the server knows an identity of ours that vouches for this device.
 
     The device's own keys must be uploaded. `sign_as_device` signs canonical JSON with the device
-    key, so that other devices of ours know the identity too. Raises one of the four families.
+    key, so that other devices of ours know the identity too. `join` is asked for the private keys of
+    what is published where they are not here. Raises one of the four families.
     """
     known = await call("POST", ("v3", "keys", "query"), {"device_keys": {user_id: []}})
     device = _pick(known, "device_keys", user_id, device_id)
     if not device:
         raise Retryable("keys/query: the server does not know this device's keys yet")
-    on_server = [_only_key(_pick(known, f"{usage}_keys", user_id)) for usage in _USAGES]
+    on_server = published_keys(known, user_id)
     identity = await asyncio.to_thread(load, path)
-    if identity is None and on_server[0] is not None and storage is not None:
-        identity = await _restored(storage, on_server[0], path)
-    if on_server[0] is not None and (identity is None or public(identity.master) != on_server[0]):
-        log.warning("identity_is_foreign", user=user_id, remedy=REMEDIES[Standing.FOREIGN])
-        return Standing.FOREIGN
-    if identity is None:
-        identity = Identity.generate()
+    if identity is None or (on_server[0] is not None and public(identity.master) != on_server[0]):
+        before, identity = identity, await join(on_server)
+        if identity is None and on_server[0] is not None:
+            remedy = REMEDIES[Standing.FOREIGN] if before is None else REPLACED
+            log.warning("identity_is_foreign", user=user_id, remedy=remedy)
+            return Standing.FOREIGN
+        if before is not None:
+            old = path.with_name(OLD)
+            await asyncio.to_thread(write_private, old, json.dumps(before.seeds(), indent=1))
+        if identity is not None:
+            log.info("identity_joined", user=user_id)
+        identity = identity or Identity.generate()
         # Kept before published: a crash in between must not leave an identity without its keys.
         await asyncio.to_thread(write_private, path, json.dumps(identity.seeds(), indent=1))
-    ours = [public(key) for key in (identity.master, identity.self_signing, identity.user_signing)]
+    ours = identity.publics()
     if on_server != ours:
         keys = identity.published(user_id)
         signature = sign_as_device(canonical(keys["master_key"]).decode())
@@ -157,26 +182,10 @@ async def ensure_signed(
             log.warning("identity_needs_password", user=user_id, remedy=REMEDIES[Standing.NO_PASSWORD])
             return Standing.NO_PASSWORD
         log.info("identity_published", user=user_id)
-    if not is_signed_by(device, user_id, ours[1]):
+    if not is_signed_by(device, user_id, public(identity.self_signing)):
         await _sign_device(call, user_id, device_id, device, identity)
         log.info("device_signed", user=user_id, device=device_id)
-    if storage is not None:
-        await storage.keep(identity.seeds())
     return Standing.SIGNED
-
-
-async def _restored(storage: SecretStorage, master: str, path: Path) -> Identity | None:
-    """The identity that the server keeps for whoever has the recovery key, if it is the one that it shows."""
-    seeds = await storage.restored()
-    try:
-        identity = None if seeds is None else Identity.from_seeds(seeds)
-    except (ValueError, KeyError):
-        identity = None
-    if identity is None or public(identity.master) != master:
-        return None
-    await asyncio.to_thread(write_private, path, json.dumps(identity.seeds(), indent=1))
-    log.info("identity_restored")
-    return identity
 
 
 async def _publish(call: Caller, user_id: str, keys: Mapping[str, Any], password: str | None) -> bool:
@@ -216,13 +225,16 @@ async def _sign_device(
 
 
 def load(path: Path) -> Identity | None:
-    """The identity that is kept at `path`; None: there is none. Raises `Misconfigured`; blocks."""
+    """The identity in a file; None where there is none. Raises `Misconfigured`. Blocking."""
     try:
         return Identity.from_seeds(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise Misconfigured(str(path), "this file is damaged; restore it from a backup") from error
+        raise Misconfigured(
+            str(path),
+            "this file is damaged; restore it from a copy, or delete it where Hearth has the recovery key",
+        ) from error
 
 
 # -- signed JSON -----------------------------------------------------------------------------------
@@ -272,6 +284,11 @@ def _pick(value: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
         inner = value.get(key)
         value = inner if isinstance(inner, dict) else {}
     return value
+
+
+def published_keys(answer: Mapping[str, Any], user_id: str) -> Publics:
+    """The public keys of a user's identity in an answer of `/keys/query`."""
+    return tuple(_only_key(_pick(answer, f"{usage}_keys", user_id)) for usage in _USAGES)
 
 
 def _only_key(value: Mapping[str, Any]) -> str | None:

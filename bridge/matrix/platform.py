@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import time
 import uuid
 from contextlib import aclosing
@@ -33,12 +32,12 @@ from bots.conversation import (
 )
 from bridge.matrix import files, link, media, poll, render, search, votes
 from bridge.matrix.crypto.identities import Identities
+from bridge.matrix.crypto.keeper import Keeper
 from bridge.matrix.crypto.verification import Line, Verifications
 from bridge.matrix.errors import LoggedOut
-from bridge.matrix.identity import Standing, ensure_signed, load, public
+from bridge.matrix.identity import public
 from bridge.matrix.invites import Invites
 from bridge.matrix.link_room import open_link
-from bridge.matrix.secret_storage import SecretStorage
 from bridge.matrix.session import Session
 from bridge.matrix.sync import Sync
 from bridge.matrix.translate import ENVELOPE, Us
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
 
     from bots.conversation import Attachment, Turn
     from bridge.matrix.client import Client
-    from bridge.matrix.secret_storage import RecoveryKey
+    from bridge.matrix.identity import Standing
     from bridge.platform import Batch, Ephemeral, Event, Found, StoredAction
     from policies.vote import Ballot
 
@@ -89,6 +88,7 @@ class MatrixPlatform:
         user_id: str,
         password: str | None = None,
         access_token: str | None = None,
+        recovery_key: str | None = None,
         device_name: str = "Hearth",
         own_name: str = "Hearth",
         store: Path,
@@ -96,7 +96,6 @@ class MatrixPlatform:
         may_invite: Callable[[str], bool],
         rng: random.Random,
         known_bots: frozenset[str] = frozenset(),
-        recovery: RecoveryKey | None = None,
         max_backfill: int = 500,
         has_admins: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -117,13 +116,14 @@ class MatrixPlatform:
         )
         self._us = Us(user_id, known_bots - {user_id})
         self._own_name = own_name
-        self._recovery = recovery
         self._may_invite = may_invite
         self._rng = rng
         self._max_backfill = max_backfill
         self._sleep = sleep
         self._clock = clock
+        self._recovery_key = recovery_key
         self._client: Client | None = None
+        self._keeper: Keeper | None = None
         self._invites: Invites | None = None
         self._links: link.Links | None = None
         self.wants_link: Callable[[str], bool] = lambda _peer: False
@@ -168,6 +168,7 @@ class MatrixPlatform:
                 assert self._invites is not None
                 assert self._links is not None
                 assert self._identities is not None
+                assert self._keeper is not None
                 sync = Sync(
                     self._client,
                     self._us,
@@ -177,6 +178,7 @@ class MatrixPlatform:
                     links=self._links,
                     identities=self._identities,
                     verifications=self._verifications,
+                    keeper=self._keeper,
                     max_backfill=self._max_backfill,
                     salt=self._rng.randrange(1, 10**6),
                     pause=self._pause,
@@ -205,22 +207,22 @@ class MatrixPlatform:
         try:
             # The device's keys must be known before anybody can vouch for them.
             await client.keep_keys()
-            path = self._session.folder / "cross-signing.json"
-            self.standing = await ensure_signed(
-                client.call,
+            keeper = Keeper(
+                client,
                 user_id=self.account,
                 device_id=self._session.device_id,
-                path=path,
+                folder=self._session.folder,
                 password=self._session.password,
-                sign_as_device=client.olm.account.sign,
-                storage=None if self._recovery is None else self._storage(client, self._recovery),
+                recovery_key=self._recovery_key,
+                clock=self._clock,
             )
-            # Without standing, what we have is no identity that anybody could look up.
-            identity = None if self.standing is not Standing.SIGNED else await asyncio.to_thread(load, path)
+            self.standing = await keeper.start()
         except BaseException:
             await client.shut()
             raise
-        self._client = client
+        self._client, self._keeper = client, keeper
+        # Without standing, what we have is no identity that anybody could look up.
+        identity = keeper.identity
         user_signing = "" if identity is None else public(identity.user_signing)
         self._identities = Identities(client.call, self.account, user_signing)
         key = str(client.olm.account.identity_keys["ed25519"])
@@ -259,7 +261,7 @@ class MatrixPlatform:
         self._ready.clear()
         invites, self._invites = self._invites, None
         links, self._links = self._links, None
-        client, self._client = self._client, None
+        client, self._client, self._keeper = self._client, None, None
         await self._verifications.detach()
         if invites is not None:
             await invites.close()
@@ -336,9 +338,6 @@ class MatrixPlatform:
     async def find(self, action: StoredAction) -> str | Found:
         """Look for `action` in its room; see `Platform.find`."""
         return await search.find(await self._synced(), action)
-
-    def _storage(self, client: Client, kept: RecoveryKey) -> SecretStorage:
-        return SecretStorage(client.call, self.account, kept, secrets.token_bytes)
 
     def withheld(self, place: str, session: str) -> str:
         """Why the key of a Megolm session was not given to us, as the sender's app says."""

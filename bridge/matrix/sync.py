@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from bridge.matrix.client import Client
     from bridge.matrix.crypto.identities import Identities
+    from bridge.matrix.crypto.keeper import Keeper
     from bridge.matrix.crypto.verification import Heard, Verifications
     from bridge.matrix.invites import Invites
     from bridge.matrix.link import Links
@@ -116,6 +117,7 @@ class Sync:
         links: Links,
         identities: Identities,
         verifications: Verifications,
+        keeper: Keeper,
         max_backfill: int,
         salt: int,
         pause: Callable[[int, float | None], Awaitable[None]],
@@ -131,6 +133,7 @@ class Sync:
         self._identities = identities
         self._verifications = verifications
         self._links = links
+        self._keeper = keeper
         links.follow(self.rooms)
         self._told: dict[str, PlaceFacts] = {}
         self._newest: dict[str, str] = {}
@@ -192,6 +195,7 @@ class Sync:
     async def _keep_keys(self) -> None:
         try:
             await self._client.keep_keys()
+            await self._keeper.round()
         except LoggedOut:
             raise
         except PlatformError as error:
@@ -224,7 +228,7 @@ class Sync:
     async def _read(self, raw: Mapping[str, Any], *, first: bool) -> Batch:
         raw, verifying = taken_out(raw)
         found = _Round({}, [], [], verifying)
-        new_keys = await self._client.take_keys(raw)
+        new_keys = await self._client.take_keys(raw) or self._keeper.take_news()
         rooms = _dict(raw.get("rooms"))
         self._identities.forget(wire.texts(_dict(raw.get("device_lists")).get("changed")))
         await self._learn(rooms, sealed=new_keys or first)

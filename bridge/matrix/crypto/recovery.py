@@ -1,9 +1,9 @@
-"""Recovery keys: 32 bytes as 48 letters and digits that a person can write down. Pure.
+"""The recovery key as people read and type it: 48 letters in groups of four. Pure.
 
-    EsTj 3yST y93F SLpB jJsz eAXc 2XzA ygD3 w69H fGaN TKBj jXEd
+    8B 01 | 32 bytes of key | parity: all bytes before it, XORed        -> base58, a space after every 4th
 
-Source: client-server API, "Cryptographic key representation": the bytes 0x8B 0x01, the key, and a byte that
-makes the XOR of all of them zero, in base58 (the alphabet of Bitcoin), in groups of four.
+Source: Matrix spec, appendices, "Cryptographic key representation". What opens secret storage is shown
+this way by every client, so a key made here opens in Element and the other way round.
 """
 
 from __future__ import annotations
@@ -12,45 +12,48 @@ from functools import reduce
 from operator import xor
 from typing import Final
 
-_ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_PREFIX: Final = bytes((0x8B, 0x01))
-_KEY_BYTES: Final = 32
-_WHOLE: Final = len(_PREFIX) + _KEY_BYTES + 1
-_LONGEST: Final = 200
+KEY_BYTES: Final = 32
+_PREFIX: Final = b"\x8b\x01"
+_LETTERS: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+"""Base58: no `0`, `O`, `I` and `l`, which look alike."""
+_GROUP: Final = 4
+_WHOLE: Final = len(_PREFIX) + KEY_BYTES + 1
+LENGTH: Final = 48
+"""Letters of a key, spaces aside: whatever its 35 bytes, as they begin with 8B."""
 
 
-class NoRecoveryKey(ValueError):
-    """What was given is no recovery key; the text says what is wrong, never what was given."""
+class NotAKeyError(ValueError):
+    """Why a text is no recovery key, in words for whoever typed it; it never holds the text itself."""
 
 
 def encode(key: bytes) -> str:
-    """A key of 32 bytes as people write it down."""
-    if len(key) != _KEY_BYTES:
-        raise NoRecoveryKey(f"a key has {_KEY_BYTES} bytes")
-    whole = _PREFIX + key
-    number = int.from_bytes(whole + bytes((reduce(xor, whole),)), "big")
+    """The key of 32 bytes as people read it."""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
+    bare = _PREFIX + key
+    number = int.from_bytes(bare + bytes([reduce(xor, bare)]), "big")
     letters = ""
     while number:
-        number, digit = divmod(number, len(_ALPHABET))
-        letters = _ALPHABET[digit] + letters
-    return " ".join(letters[at : at + 4] for at in range(0, len(letters), 4))
+        number, digit = divmod(number, len(_LETTERS))
+        letters = _LETTERS[digit] + letters
+    return " ".join(letters[at : at + _GROUP] for at in range(0, len(letters), _GROUP))
 
 
 def decode(text: str) -> bytes:
-    """The 32 bytes of what somebody typed; white space does not count. Raises `NoRecoveryKey`."""
-    letters = "".join(text[:_LONGEST].split())
-    number = 0
-    for letter in letters:
-        digit = _ALPHABET.find(letter)
-        if digit < 0:
-            raise NoRecoveryKey("it has a letter that no recovery key has (0, O, I and l never occur)")
-        number = number * len(_ALPHABET) + digit
+    """The 32 bytes of a key that somebody typed; whitespace does not matter. Raises `NotAKeyError`."""
+    letters = "".join(text.split())
+    wrong = next((place for place, letter in enumerate(letters, 1) if letter not in _LETTERS), None)
+    if wrong is not None:
+        raise NotAKeyError(f"letter {wrong} cannot stand in a recovery key; 0, O, I and l never do")
+    if len(letters) != LENGTH:
+        raise NotAKeyError(f"it has {len(letters)} letters; a recovery key has {LENGTH}")
+    number = reduce(lambda sofar, letter: sofar * len(_LETTERS) + _LETTERS.index(letter), letters, 0)
     try:
         whole = number.to_bytes(_WHOLE, "big")
     except OverflowError:
-        raise NoRecoveryKey("it is too long") from None
+        raise NotAKeyError("it is no recovery key of Matrix; those begin with E") from None
     if not whole.startswith(_PREFIX):
-        raise NoRecoveryKey("it does not begin as a recovery key does, or a part is missing")
+        raise NotAKeyError("it is no recovery key of Matrix; those begin with E")
     if reduce(xor, whole):
-        raise NoRecoveryKey("a letter is wrong somewhere: its check does not come out")
+        raise NotAKeyError("a letter is wrong, or two are exchanged: its parity does not hold")
     return whole[len(_PREFIX) : -1]

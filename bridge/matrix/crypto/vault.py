@@ -1,118 +1,112 @@
-"""Secret storage: secrets that lie encrypted in the account data on the server. Pure.
+"""Secret storage (SSSS), `m.secret_storage.v1.aes-hmac-sha2`: one key, and secrets that it seals. Pure.
 
-Owns the algorithm `m.secret_storage.v1.aes-hmac-sha2`: from the storage key and the name of the secret HKDF
-(SHA-256, a salt of 32 zeros) makes an AES-256 key and an HMAC-SHA-256 key; the secret is encrypted in counter
-mode, its ciphertext authenticated. A key is recognised by what 32 zeros under the empty name become.
+    key, name of the secret --HKDF-SHA-256, salt of 32 zeros--> AES key | MAC key
+    secret --AES-256-CTR--> ciphertext --HMAC-SHA-256--> mac
 
-Source: client-server API, "Secret storage".
+Promises: a secret comes out as it went in or not at all; a secret that was moved to another name does
+not open. Randomness comes in. Reads base64 with padding and without, as the spec asks, and writes it without.
+Source: client-server API 1.19, "Secrets", "Storage".
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+import hmac
 from typing import TYPE_CHECKING, Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.constant_time import bytes_eq
-from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from bridge.matrix.crypto.recovery import KEY_BYTES
+from bridge.matrix.identity import unpadded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALGORITHM: Final = "m.secret_storage.v1.aes-hmac-sha2"
 IV_BYTES: Final = 16
-_KEY: Final = 32
-_ZEROS: Final = bytes(_KEY)
+_ZEROS: Final = bytes(32)
 
 
-class WrongKey(ValueError):
-    """The key does not open this, or it was changed."""
+class SealedError(ValueError):
+    """A secret, or the description of a key, that this key does not open, or that is none; says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A secret as it lies on the server: raw bytes of `iv`, `ciphertext` and `mac`."""
+def describe(key: bytes, iv: bytes, name: str) -> dict[str, Any]:
+    """The content of `m.secret_storage.key.<id>`: what lets anybody try whether they have this key.
 
-    iv: bytes
-    ciphertext: bytes
-    mac: bytes
-
-    def plain(self) -> dict[str, str]:
-        """As JSON, in unpadded base64."""
-        return {name: _text(getattr(self, name)) for name in ("iv", "ciphertext", "mac")}
+    `iv` are 16 random bytes; `name` is what clients show.
+    """
+    iv, ciphertext, mac = _sealed(key, "", _ZEROS, iv)
+    del ciphertext  # the spec keeps the MAC of the zeros only
+    return {"algorithm": ALGORITHM, "name": name, "iv": unpadded(iv), "mac": unpadded(mac)}
 
 
-def seal(key: bytes, name: str, secret: bytes, random: bytes) -> Sealed:
-    """`secret` under the storage key (32 bytes) and its name; `random` are 16 bytes, never used twice."""
-    iv = bytearray(random[:IV_BYTES])
-    iv[8] &= 0x7F  # bit 63 is 0, because counters of 64 bits overflow differently
-    return _seal(key, name, secret, bytes(iv))
+def fits(key: bytes, description: Mapping[str, Any]) -> bool:
+    """Whether `key` is the one that was described; raises `SealedError` where that cannot be told.
+
+    A description may leave out what the key could be tried on; it counts as fitting, as the spec asks, and
+    what the key then opens proves itself by its MAC.
+    """
+    if description.get("algorithm") != ALGORITHM:
+        raise SealedError("secret storage uses an algorithm that Hearth does not know")
+    iv, mac = description.get("iv"), description.get("mac")
+    if iv is None or mac is None:
+        return True
+    return hmac.compare_digest(_sealed(key, "", _ZEROS, unbase64(iv, IV_BYTES))[2], unbase64(mac))
 
 
-def _seal(key: bytes, name: str, secret: bytes, iv: bytes) -> Sealed:
-    encrypting, authenticating = _keys(key, name)
-    ciphertext = _counter(encrypting, iv, secret)
-    mac = HMAC(authenticating, hashes.SHA256())
-    mac.update(ciphertext)
-    return Sealed(iv, ciphertext, mac.finalize())
+def seal(key: bytes, name: str, secret: str, iv: bytes) -> dict[str, str]:
+    """The secret as it lies in account data under the id of its key. `iv` are 16 random bytes."""
+    parts = _sealed(key, name, secret.encode(), iv)
+    return dict(zip(("iv", "ciphertext", "mac"), map(unpadded, parts), strict=True))
 
 
-def unseal(key: bytes, name: str, sealed: object) -> bytes:
-    """The secret in what lies on the server. Raises `WrongKey`, whatever it is."""
-    iv, ciphertext, mac = (_bytes(sealed, part) for part in ("iv", "ciphertext", "mac"))
-    encrypting, authenticating = _keys(key, name)
-    check = HMAC(authenticating, hashes.SHA256())
-    check.update(ciphertext)
+def unseal(key: bytes, name: str, sealed: Mapping[str, Any]) -> str:
+    """The secret; raises `SealedError` where key, name or content are not those that it was sealed with."""
+    iv, ciphertext = unbase64(sealed.get("iv"), IV_BYTES), unbase64(sealed.get("ciphertext"))
+    aes, mac = _derived(key, name)
+    if not hmac.compare_digest(hmac.digest(mac, ciphertext, "sha256"), unbase64(sealed.get("mac"))):
+        raise SealedError(f"{name} was sealed with another key, or changed since")
     try:
-        check.verify(mac)
-    except InvalidSignature:
-        raise WrongKey("the key does not open it") from None
-    if len(iv) != IV_BYTES:
-        raise WrongKey("it is damaged")
-    return _counter(encrypting, iv, ciphertext)
+        return _ctr(aes, iv, ciphertext).decode()
+    except UnicodeDecodeError:
+        raise SealedError(f"{name} is not a text") from None
 
 
-def description(key: bytes, random: bytes) -> dict[str, str]:
-    """What tells of a storage key on the server, `m.secret_storage.key.<id>`, by which it is recognised."""
-    proof = seal(key, "", _ZEROS, random).plain()
-    return {"algorithm": ALGORITHM, "iv": proof["iv"], "mac": proof["mac"]}
-
-
-def is_of(key: bytes, told: Mapping[str, Any]) -> bool:
-    """Whether `told` describes this storage key. Where it has no proof in it, that cannot be known: no."""
-    if told.get("algorithm") != ALGORITHM:
-        return False
-    try:
-        iv, mac = _bytes(told, "iv"), _bytes(told, "mac")
-    except WrongKey:
-        return False
-    return len(iv) == IV_BYTES and bytes_eq(_seal(key, "", _ZEROS, iv).mac, mac)
-
-
-def _keys(key: bytes, name: str) -> tuple[bytes, bytes]:
-    made = HKDF(hashes.SHA256(), 2 * _KEY, _ZEROS, name.encode()).derive(key)
-    return made[:_KEY], made[_KEY:]
-
-
-def _counter(key: bytes, iv: bytes, data: bytes) -> bytes:
-    cipher = Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor()
-    return cipher.update(data) + cipher.finalize()
-
-
-def _text(raw: bytes) -> str:
-    return base64.b64encode(raw).decode().rstrip("=")
-
-
-def _bytes(value: object, name: str) -> bytes:
-    text = value.get(name) if isinstance(value, dict) else None
+def unbase64(text: object, size: int | None = None) -> bytes:
+    """The bytes of base64, padded or not; raises `SealedError` for anything else, or another `size`."""
     if not isinstance(text, str):
-        raise WrongKey(f"it has no {name}")
+        raise SealedError("a field is missing")
     try:
-        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise WrongKey("it is damaged") from None
+        raise SealedError("a field is not base64") from None
+    if size is not None and len(raw) != size:
+        raise SealedError(f"a field has {len(raw)} bytes instead of {size}")
+    return raw
+
+
+def _sealed(key: bytes, name: str, clear: bytes, iv: bytes) -> tuple[bytes, bytes, bytes]:
+    if len(iv) != IV_BYTES:
+        raise ValueError("an initialization vector has 16 bytes")
+    # Bit 63 of the counter is 0: some implementations of AES-CTR count in 64 bits only.
+    iv = iv[:8] + bytes([iv[8] & 0x7F]) + iv[9:]
+    aes, mac = _derived(key, name)
+    ciphertext = _ctr(aes, iv, clear)
+    return iv, ciphertext, hmac.digest(mac, ciphertext, "sha256")
+
+
+def _derived(key: bytes, name: str) -> tuple[bytes, bytes]:
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key has {KEY_BYTES} bytes")
+    both = HKDF(SHA256(), 2 * KEY_BYTES, salt=bytes(32), info=name.encode()).derive(key)
+    return both[:KEY_BYTES], both[KEY_BYTES:]
+
+
+def _ctr(key: bytes, iv: bytes, data: bytes) -> bytes:
+    """AES-256-CTR, which is the same in both directions."""
+    both = Cipher(algorithms.AES256(key), modes.CTR(iv)).encryptor()
+    return both.update(data) + both.finalize()

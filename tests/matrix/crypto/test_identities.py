@@ -33,8 +33,11 @@ class Server:
         path: tuple[str, ...],
         body: Mapping[str, Any] | None = None,
         *,
+        query: Mapping[str, str] | None = None,
+        deadline: float = 0.0,
         accept: frozenset[int] = frozenset(),
     ) -> dict[str, Any]:
+        del query, deadline
         assert (method, path, accept) == ("POST", ("v3", "keys", "query"), frozenset())
         assert body is not None
         self.asked.append(list(body["device_keys"]))
