@@ -59,7 +59,7 @@ async def verify(settings: Settings, out: Console | None = None) -> int:
 
 
 async def kept(settings: Settings) -> AsyncIterator[Line]:
-    """What the homeserver keeps for a lost disk: the identity, and the room keys; whether they can be had back."""
+    """What the homeserver keeps for a lost disk: the identity, the room keys; and whether both open."""
     folder, user = settings.matrix_store, settings.need_matrix().user
     try:
         async with check_matrix.caller(settings) as call:
