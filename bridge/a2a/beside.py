@@ -206,6 +206,11 @@ class Beside:
             return None
         if kind != Kind.ASK:
             return None
+        decided = (await self._journal.link_use(self._account, "", peer.address, "", 0)).key
+        await self._see_agent(peer, client)
+        if peer.shown != decided:
+            # It was let out to another card. When this is due again, the rules see the new one.
+            raise Retryable(f"{peer.address}: its card has just changed")
         # An agent that does not know a message by its id may be asked twice, if we die before it answers.
         parts = [Part(text=part["text"]) for part in body["parts"]]
         message = Message(message_id=header["id"], role=Role.ROLE_USER, parts=parts)

@@ -434,6 +434,35 @@ async def test_an_agent_with_another_card_is_asked_nothing(
         assert guide.asked == []
 
 
+async def test_an_agent_whose_card_changes_at_the_last_moment_is_asked_nothing(
+    family: Family, tls: Certificates, reach: Callable[..., Peer]
+) -> None:
+    """After the preview, and long before its card would be looked at again."""
+    guide, changed = Guide(), [False]
+
+    async def shown(card: AgentCard) -> AgentCard:
+        return agent_card(card.supported_interfaces[0].url[: -len("/rpc")], description="Somebody else") if (
+            changed[0]
+        ) else card  # fmt: skip
+
+    def app(url: str) -> Any:
+        card = agent_card(url)
+        handler = DefaultRequestHandler(agent_executor=guide, task_store=InMemoryTaskStore(), agent_card=card)
+        return Starlette(routes=[
+            *create_agent_card_routes(card, card_modifier=shown), *create_jsonrpc_routes(handler, "/rpc"),
+        ])  # fmt: skip
+
+    async with served(app, tls) as url:
+        house = await family(reach(url, GUIDE, "", agent=True))
+        await guided(house, url)
+        preview = await previewed(house, "guide")
+        changed[0] = True
+        house.server.react(preview, "👍", by=ADA)
+        await house.until(lambda: "ANOTHER KEY" in said(house.server))
+        await house.until(lambda: "it may not be sent any more" in said(house.server))
+        assert guide.asked == []
+
+
 async def test_words_of_an_agent_are_nothing_but_words(
     family: Family, tls: Certificates, reach: Callable[..., Peer]
 ) -> None:
